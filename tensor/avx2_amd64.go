@@ -114,35 +114,35 @@ func scores3AVX2(dst *float32, q *float32, k *float32, d int, next *float32)
 //go:noescape
 func scores4AVX2(dst *float32, q *float32, k *float32, d int, next *float32)
 
-// weigh1x1AVX2 sets dst[h*16 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n, for j < 16 and 1 heads, and fetches as much from next on; n > 0.
+// weigh1x1AVX2 sets dst[h*16 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n that begins in the same element of start, for j < 16 and 1 heads, and fetches as much from next on; n > 0.
 //
 //go:noescape
-func weigh1x1AVX2(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
+func weigh1x1AVX2(dst *float32, start *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
 
-// weigh1x4AVX2 sets dst[h*16 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n, for j < 16 and 4 heads, and fetches as much from next on; n > 0.
+// weigh1x4AVX2 sets dst[h*16 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n that begins in the same element of start, for j < 16 and 4 heads, and fetches as much from next on; n > 0.
 //
 //go:noescape
-func weigh1x4AVX2(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
+func weigh1x4AVX2(dst *float32, start *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
 
-// weigh2x1AVX2 sets dst[h*32 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n, for j < 32 and 1 heads, and fetches as much from next on; n > 0.
+// weigh2x1AVX2 sets dst[h*32 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n that begins in the same element of start, for j < 32 and 1 heads, and fetches as much from next on; n > 0.
 //
 //go:noescape
-func weigh2x1AVX2(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
+func weigh2x1AVX2(dst *float32, start *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
 
-// weigh2x2AVX2 sets dst[h*32 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n, for j < 32 and 2 heads, and fetches as much from next on; n > 0.
+// weigh2x2AVX2 sets dst[h*32 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n that begins in the same element of start, for j < 32 and 2 heads, and fetches as much from next on; n > 0.
 //
 //go:noescape
-func weigh2x2AVX2(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
+func weigh2x2AVX2(dst *float32, start *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
 
-// weigh3x1AVX2 sets dst[h*48 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n, for j < 48 and 1 heads, and fetches as much from next on; n > 0.
+// weigh3x1AVX2 sets dst[h*48 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n that begins in the same element of start, for j < 48 and 1 heads, and fetches as much from next on; n > 0.
 //
 //go:noescape
-func weigh3x1AVX2(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
+func weigh3x1AVX2(dst *float32, start *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
 
-// weigh4x1AVX2 sets dst[h*64 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n, for j < 64 and 1 heads, and fetches as much from next on; n > 0.
+// weigh4x1AVX2 sets dst[h*64 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n that begins in the same element of start, for j < 64 and 1 heads, and fetches as much from next on; n > 0.
 //
 //go:noescape
-func weigh4x1AVX2(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
+func weigh4x1AVX2(dst *float32, start *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
 
 // mixed1x2AVX2 is gemm1x2AVX2 for words of two bfloat16 in B; k counts elements, and ldb words.
 //
@@ -296,3 +296,81 @@ func adamwAVX2(w *float32, m *float32, v *float32, grad *float32, a *float32, n 
 
 //go:noescape
 func emaAVX2(avg *float32, w *float32, share float32, n int)
+
+//go:noescape
+func gatedGeluTanhAVX2(y *float32, gate *float32, up *float32, n int)
+
+//go:noescape
+func gatedBackwardGeluTanhAVX2(dgate *float32, dup *float32, y *float32, gate *float32, up *float32, dy *float32, n int)
+
+//go:noescape
+func forwardGeluErfAVX2(y *float32, x *float32, n int)
+
+//go:noescape
+func bothGeluErfAVX2(dx *float32, x *float32, dy *float32, y *float32, n int)
+
+//go:noescape
+func gatedGeluErfAVX2(y *float32, gate *float32, up *float32, n int)
+
+//go:noescape
+func gatedBackwardGeluErfAVX2(dgate *float32, dup *float32, y *float32, gate *float32, up *float32, dy *float32, n int)
+
+//go:noescape
+func forwardReLUAVX2(y *float32, x *float32, n int)
+
+//go:noescape
+func bothReLUAVX2(dx *float32, x *float32, dy *float32, y *float32, n int)
+
+//go:noescape
+func gatedReLUAVX2(y *float32, gate *float32, up *float32, n int)
+
+//go:noescape
+func gatedBackwardReLUAVX2(dgate *float32, dup *float32, y *float32, gate *float32, up *float32, dy *float32, n int)
+
+//go:noescape
+func forwardReLUSquaredAVX2(y *float32, x *float32, n int)
+
+//go:noescape
+func bothReLUSquaredAVX2(dx *float32, x *float32, dy *float32, y *float32, n int)
+
+//go:noescape
+func gatedReLUSquaredAVX2(y *float32, gate *float32, up *float32, n int)
+
+//go:noescape
+func gatedBackwardReLUSquaredAVX2(dgate *float32, dup *float32, y *float32, gate *float32, up *float32, dy *float32, n int)
+
+//go:noescape
+func forwardSiLUAVX2(y *float32, x *float32, n int)
+
+//go:noescape
+func bothSiLUAVX2(dx *float32, x *float32, dy *float32, y *float32, n int)
+
+//go:noescape
+func gatedSiLUAVX2(y *float32, gate *float32, up *float32, n int)
+
+//go:noescape
+func gatedBackwardSiLUAVX2(dgate *float32, dup *float32, y *float32, gate *float32, up *float32, dy *float32, n int)
+
+//go:noescape
+func softCapAVX2(x *float32, scale float32, cap float32, n int)
+
+//go:noescape
+func softCapBackwardAVX2(ds *float32, y *float32, scale float32, cap float32, n int)
+
+//go:noescape
+func normalizeScaleAVX2(y *float32, x *float32, gamma *float32, mean float32, rstd float32, n int)
+
+//go:noescape
+func normGammaAVX2(dgamma *float32, x *float32, dy *float32, mean float32, rstd float32, n int)
+
+//go:noescape
+func rmsNormAVX2(y *float32, x *float32, gamma *float32, offset float32, eps float32, n int) float32
+
+//go:noescape
+func rmsNormBackwardAVX2(dx *float32, x *float32, dy *float32, gamma *float32, rstd float32, offset float32, n int)
+
+//go:noescape
+func rotateAVX2(a *float32, b *float32, cos *float32, sin *float32, n int)
+
+//go:noescape
+func rotateBackAVX2(a *float32, b *float32, cos *float32, sin *float32, n int)

@@ -1698,183 +1698,88 @@ loop:
 	VZEROUPPER
 	RET
 
-// func weigh1x1AVX2(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
+// func weigh1x1AVX2(dst *float32, start *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
 // Requires: AVX, FMA3, MMX+
-TEXT ·weigh1x1AVX2(SB), NOSPLIT, $0-64
-	MOVQ   dst+0(FP), AX
-	MOVQ   p+8(FP), CX
-	MOVQ   pHead+16(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   v+24(FP), BX
-	MOVQ   vHead+32(FP), SI
-	SHLQ   $0x02, SI
-	MOVQ   ld+40(FP), DI
-	SHLQ   $0x02, DI
-	MOVQ   n+48(FP), R8
-	MOVQ   next+56(FP), R9
-	LEAQ   (DX)(DX*2), DX
-	LEAQ   (SI)(SI*2), DX
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
+TEXT ·weigh1x1AVX2(SB), NOSPLIT, $0-72
+	MOVQ    dst+0(FP), AX
+	MOVQ    start+8(FP), CX
+	MOVQ    p+16(FP), DX
+	MOVQ    pHead+24(FP), BX
+	SHLQ    $0x02, BX
+	MOVQ    v+32(FP), SI
+	MOVQ    vHead+40(FP), DI
+	SHLQ    $0x02, DI
+	MOVQ    ld+48(FP), R8
+	SHLQ    $0x02, R8
+	MOVQ    n+56(FP), R9
+	MOVQ    next+64(FP), R10
+	LEAQ    (BX)(BX*2), BX
+	LEAQ    (DI)(DI*2), BX
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
 
 loop:
-	PREFETCHT0   (R9)
-	VBROADCASTSS (CX), Y2
-	VFMADD231PS  (BX), Y2, Y0
-	VFMADD231PS  32(BX), Y2, Y1
-	ADDQ         $0x04, CX
-	ADDQ         DI, BX
-	ADDQ         $0x00000040, R9
-	DECQ         R8
+	PREFETCHT0   (R10)
+	VBROADCASTSS (DX), Y2
+	VFMADD231PS  (SI), Y2, Y0
+	VFMADD231PS  32(SI), Y2, Y1
+	ADDQ         $0x04, DX
+	ADDQ         R8, SI
+	ADDQ         $0x00000040, R10
+	DECQ         R9
 	JNZ          loop
 	VMOVUPS      Y0, (AX)
 	VMOVUPS      Y1, 32(AX)
 	VZEROUPPER
 	RET
 
-// func weigh1x4AVX2(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
+// func weigh1x4AVX2(dst *float32, start *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
 // Requires: AVX, FMA3, MMX+
-TEXT ·weigh1x4AVX2(SB), NOSPLIT, $0-64
-	MOVQ   dst+0(FP), AX
-	MOVQ   p+8(FP), CX
-	MOVQ   pHead+16(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   v+24(FP), BX
-	MOVQ   vHead+32(FP), SI
-	SHLQ   $0x02, SI
-	MOVQ   ld+40(FP), DI
-	SHLQ   $0x02, DI
-	MOVQ   n+48(FP), R8
-	MOVQ   next+56(FP), R9
-	LEAQ   (DX)(DX*2), R10
-	LEAQ   (SI)(SI*2), R11
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-	VXORPS Y4, Y4, Y4
-	VXORPS Y5, Y5, Y5
-	VXORPS Y6, Y6, Y6
-	VXORPS Y7, Y7, Y7
+TEXT ·weigh1x4AVX2(SB), NOSPLIT, $0-72
+	MOVQ    dst+0(FP), AX
+	MOVQ    start+8(FP), CX
+	MOVQ    p+16(FP), DX
+	MOVQ    pHead+24(FP), BX
+	SHLQ    $0x02, BX
+	MOVQ    v+32(FP), SI
+	MOVQ    vHead+40(FP), DI
+	SHLQ    $0x02, DI
+	MOVQ    ld+48(FP), R8
+	SHLQ    $0x02, R8
+	MOVQ    n+56(FP), R9
+	MOVQ    next+64(FP), R10
+	LEAQ    (BX)(BX*2), R11
+	LEAQ    (DI)(DI*2), R12
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	VMOVUPS 64(CX), Y2
+	VMOVUPS 96(CX), Y3
+	VMOVUPS 128(CX), Y4
+	VMOVUPS 160(CX), Y5
+	VMOVUPS 192(CX), Y6
+	VMOVUPS 224(CX), Y7
 
 loop:
-	PREFETCHT0   (R9)
-	VBROADCASTSS (CX), Y8
-	VFMADD231PS  (BX), Y8, Y0
-	VFMADD231PS  32(BX), Y8, Y1
-	PREFETCHT0   64(R9)
-	VBROADCASTSS (CX)(DX*1), Y8
-	VFMADD231PS  (BX)(SI*1), Y8, Y2
-	VFMADD231PS  32(BX)(SI*1), Y8, Y3
-	PREFETCHT0   128(R9)
-	VBROADCASTSS (CX)(DX*2), Y8
-	VFMADD231PS  (BX)(SI*2), Y8, Y4
-	VFMADD231PS  32(BX)(SI*2), Y8, Y5
-	PREFETCHT0   192(R9)
-	VBROADCASTSS (CX)(R10*1), Y8
-	VFMADD231PS  (BX)(R11*1), Y8, Y6
-	VFMADD231PS  32(BX)(R11*1), Y8, Y7
-	ADDQ         $0x04, CX
-	ADDQ         DI, BX
-	ADDQ         $0x00000100, R9
-	DECQ         R8
-	JNZ          loop
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
-	VMOVUPS      Y2, 64(AX)
-	VMOVUPS      Y3, 96(AX)
-	VMOVUPS      Y4, 128(AX)
-	VMOVUPS      Y5, 160(AX)
-	VMOVUPS      Y6, 192(AX)
-	VMOVUPS      Y7, 224(AX)
-	VZEROUPPER
-	RET
-
-// func weigh2x1AVX2(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
-// Requires: AVX, FMA3, MMX+
-TEXT ·weigh2x1AVX2(SB), NOSPLIT, $0-64
-	MOVQ   dst+0(FP), AX
-	MOVQ   p+8(FP), CX
-	MOVQ   pHead+16(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   v+24(FP), BX
-	MOVQ   vHead+32(FP), SI
-	SHLQ   $0x02, SI
-	MOVQ   ld+40(FP), DI
-	SHLQ   $0x02, DI
-	MOVQ   n+48(FP), R8
-	MOVQ   next+56(FP), R9
-	LEAQ   (DX)(DX*2), DX
-	LEAQ   (SI)(SI*2), DX
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-
-loop:
-	PREFETCHT0   (R9)
-	PREFETCHT0   64(R9)
-	VBROADCASTSS (CX), Y4
-	VFMADD231PS  (BX), Y4, Y0
-	VFMADD231PS  32(BX), Y4, Y1
-	VFMADD231PS  64(BX), Y4, Y2
-	VFMADD231PS  96(BX), Y4, Y3
-	ADDQ         $0x04, CX
-	ADDQ         DI, BX
-	ADDQ         $0x00000080, R9
-	DECQ         R8
-	JNZ          loop
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
-	VMOVUPS      Y2, 64(AX)
-	VMOVUPS      Y3, 96(AX)
-	VZEROUPPER
-	RET
-
-// func weigh2x2AVX2(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
-// Requires: AVX, FMA3, MMX+
-TEXT ·weigh2x2AVX2(SB), NOSPLIT, $0-64
-	MOVQ   dst+0(FP), AX
-	MOVQ   p+8(FP), CX
-	MOVQ   pHead+16(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   v+24(FP), BX
-	MOVQ   vHead+32(FP), SI
-	SHLQ   $0x02, SI
-	MOVQ   ld+40(FP), DI
-	SHLQ   $0x02, DI
-	MOVQ   n+48(FP), R8
-	MOVQ   next+56(FP), R9
-	LEAQ   (DX)(DX*2), R10
-	LEAQ   (SI)(SI*2), R10
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-	VXORPS Y4, Y4, Y4
-	VXORPS Y5, Y5, Y5
-	VXORPS Y6, Y6, Y6
-	VXORPS Y7, Y7, Y7
-
-loop:
-	PREFETCHT0   (R9)
-	PREFETCHT0   64(R9)
-	VBROADCASTSS (CX), Y8
-	VFMADD231PS  (BX), Y8, Y0
-	VFMADD231PS  32(BX), Y8, Y1
-	VFMADD231PS  64(BX), Y8, Y2
-	VFMADD231PS  96(BX), Y8, Y3
-	PREFETCHT0   128(R9)
-	PREFETCHT0   192(R9)
-	VBROADCASTSS (CX)(DX*1), Y8
-	VFMADD231PS  (BX)(SI*1), Y8, Y4
-	VFMADD231PS  32(BX)(SI*1), Y8, Y5
-	VFMADD231PS  64(BX)(SI*1), Y8, Y6
-	VFMADD231PS  96(BX)(SI*1), Y8, Y7
-	ADDQ         $0x04, CX
-	ADDQ         DI, BX
-	ADDQ         $0x00000100, R9
-	DECQ         R8
+	PREFETCHT0   (R10)
+	VBROADCASTSS (DX), Y8
+	VFMADD231PS  (SI), Y8, Y0
+	VFMADD231PS  32(SI), Y8, Y1
+	PREFETCHT0   64(R10)
+	VBROADCASTSS (DX)(BX*1), Y8
+	VFMADD231PS  (SI)(DI*1), Y8, Y2
+	VFMADD231PS  32(SI)(DI*1), Y8, Y3
+	PREFETCHT0   128(R10)
+	VBROADCASTSS (DX)(BX*2), Y8
+	VFMADD231PS  (SI)(DI*2), Y8, Y4
+	VFMADD231PS  32(SI)(DI*2), Y8, Y5
+	PREFETCHT0   192(R10)
+	VBROADCASTSS (DX)(R11*1), Y8
+	VFMADD231PS  (SI)(R12*1), Y8, Y6
+	VFMADD231PS  32(SI)(R12*1), Y8, Y7
+	ADDQ         $0x04, DX
+	ADDQ         R8, SI
+	ADDQ         $0x00000100, R10
+	DECQ         R9
 	JNZ          loop
 	VMOVUPS      Y0, (AX)
 	VMOVUPS      Y1, 32(AX)
@@ -1887,44 +1792,144 @@ loop:
 	VZEROUPPER
 	RET
 
-// func weigh3x1AVX2(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
+// func weigh2x1AVX2(dst *float32, start *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
 // Requires: AVX, FMA3, MMX+
-TEXT ·weigh3x1AVX2(SB), NOSPLIT, $0-64
-	MOVQ   dst+0(FP), AX
-	MOVQ   p+8(FP), CX
-	MOVQ   pHead+16(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   v+24(FP), BX
-	MOVQ   vHead+32(FP), SI
-	SHLQ   $0x02, SI
-	MOVQ   ld+40(FP), DI
-	SHLQ   $0x02, DI
-	MOVQ   n+48(FP), R8
-	MOVQ   next+56(FP), R9
-	LEAQ   (DX)(DX*2), DX
-	LEAQ   (SI)(SI*2), DX
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-	VXORPS Y4, Y4, Y4
-	VXORPS Y5, Y5, Y5
+TEXT ·weigh2x1AVX2(SB), NOSPLIT, $0-72
+	MOVQ    dst+0(FP), AX
+	MOVQ    start+8(FP), CX
+	MOVQ    p+16(FP), DX
+	MOVQ    pHead+24(FP), BX
+	SHLQ    $0x02, BX
+	MOVQ    v+32(FP), SI
+	MOVQ    vHead+40(FP), DI
+	SHLQ    $0x02, DI
+	MOVQ    ld+48(FP), R8
+	SHLQ    $0x02, R8
+	MOVQ    n+56(FP), R9
+	MOVQ    next+64(FP), R10
+	LEAQ    (BX)(BX*2), BX
+	LEAQ    (DI)(DI*2), BX
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	VMOVUPS 64(CX), Y2
+	VMOVUPS 96(CX), Y3
 
 loop:
-	PREFETCHT0   (R9)
-	PREFETCHT0   64(R9)
-	PREFETCHT0   128(R9)
-	VBROADCASTSS (CX), Y6
-	VFMADD231PS  (BX), Y6, Y0
-	VFMADD231PS  32(BX), Y6, Y1
-	VFMADD231PS  64(BX), Y6, Y2
-	VFMADD231PS  96(BX), Y6, Y3
-	VFMADD231PS  128(BX), Y6, Y4
-	VFMADD231PS  160(BX), Y6, Y5
-	ADDQ         $0x04, CX
-	ADDQ         DI, BX
-	ADDQ         $0x000000c0, R9
-	DECQ         R8
+	PREFETCHT0   (R10)
+	PREFETCHT0   64(R10)
+	VBROADCASTSS (DX), Y4
+	VFMADD231PS  (SI), Y4, Y0
+	VFMADD231PS  32(SI), Y4, Y1
+	VFMADD231PS  64(SI), Y4, Y2
+	VFMADD231PS  96(SI), Y4, Y3
+	ADDQ         $0x04, DX
+	ADDQ         R8, SI
+	ADDQ         $0x00000080, R10
+	DECQ         R9
+	JNZ          loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VZEROUPPER
+	RET
+
+// func weigh2x2AVX2(dst *float32, start *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
+// Requires: AVX, FMA3, MMX+
+TEXT ·weigh2x2AVX2(SB), NOSPLIT, $0-72
+	MOVQ    dst+0(FP), AX
+	MOVQ    start+8(FP), CX
+	MOVQ    p+16(FP), DX
+	MOVQ    pHead+24(FP), BX
+	SHLQ    $0x02, BX
+	MOVQ    v+32(FP), SI
+	MOVQ    vHead+40(FP), DI
+	SHLQ    $0x02, DI
+	MOVQ    ld+48(FP), R8
+	SHLQ    $0x02, R8
+	MOVQ    n+56(FP), R9
+	MOVQ    next+64(FP), R10
+	LEAQ    (BX)(BX*2), R11
+	LEAQ    (DI)(DI*2), R11
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	VMOVUPS 64(CX), Y2
+	VMOVUPS 96(CX), Y3
+	VMOVUPS 128(CX), Y4
+	VMOVUPS 160(CX), Y5
+	VMOVUPS 192(CX), Y6
+	VMOVUPS 224(CX), Y7
+
+loop:
+	PREFETCHT0   (R10)
+	PREFETCHT0   64(R10)
+	VBROADCASTSS (DX), Y8
+	VFMADD231PS  (SI), Y8, Y0
+	VFMADD231PS  32(SI), Y8, Y1
+	VFMADD231PS  64(SI), Y8, Y2
+	VFMADD231PS  96(SI), Y8, Y3
+	PREFETCHT0   128(R10)
+	PREFETCHT0   192(R10)
+	VBROADCASTSS (DX)(BX*1), Y8
+	VFMADD231PS  (SI)(DI*1), Y8, Y4
+	VFMADD231PS  32(SI)(DI*1), Y8, Y5
+	VFMADD231PS  64(SI)(DI*1), Y8, Y6
+	VFMADD231PS  96(SI)(DI*1), Y8, Y7
+	ADDQ         $0x04, DX
+	ADDQ         R8, SI
+	ADDQ         $0x00000100, R10
+	DECQ         R9
+	JNZ          loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VMOVUPS      Y4, 128(AX)
+	VMOVUPS      Y5, 160(AX)
+	VMOVUPS      Y6, 192(AX)
+	VMOVUPS      Y7, 224(AX)
+	VZEROUPPER
+	RET
+
+// func weigh3x1AVX2(dst *float32, start *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
+// Requires: AVX, FMA3, MMX+
+TEXT ·weigh3x1AVX2(SB), NOSPLIT, $0-72
+	MOVQ    dst+0(FP), AX
+	MOVQ    start+8(FP), CX
+	MOVQ    p+16(FP), DX
+	MOVQ    pHead+24(FP), BX
+	SHLQ    $0x02, BX
+	MOVQ    v+32(FP), SI
+	MOVQ    vHead+40(FP), DI
+	SHLQ    $0x02, DI
+	MOVQ    ld+48(FP), R8
+	SHLQ    $0x02, R8
+	MOVQ    n+56(FP), R9
+	MOVQ    next+64(FP), R10
+	LEAQ    (BX)(BX*2), BX
+	LEAQ    (DI)(DI*2), BX
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	VMOVUPS 64(CX), Y2
+	VMOVUPS 96(CX), Y3
+	VMOVUPS 128(CX), Y4
+	VMOVUPS 160(CX), Y5
+
+loop:
+	PREFETCHT0   (R10)
+	PREFETCHT0   64(R10)
+	PREFETCHT0   128(R10)
+	VBROADCASTSS (DX), Y6
+	VFMADD231PS  (SI), Y6, Y0
+	VFMADD231PS  32(SI), Y6, Y1
+	VFMADD231PS  64(SI), Y6, Y2
+	VFMADD231PS  96(SI), Y6, Y3
+	VFMADD231PS  128(SI), Y6, Y4
+	VFMADD231PS  160(SI), Y6, Y5
+	ADDQ         $0x04, DX
+	ADDQ         R8, SI
+	ADDQ         $0x000000c0, R10
+	DECQ         R9
 	JNZ          loop
 	VMOVUPS      Y0, (AX)
 	VMOVUPS      Y1, 32(AX)
@@ -1935,49 +1940,50 @@ loop:
 	VZEROUPPER
 	RET
 
-// func weigh4x1AVX2(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
+// func weigh4x1AVX2(dst *float32, start *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
 // Requires: AVX, FMA3, MMX+
-TEXT ·weigh4x1AVX2(SB), NOSPLIT, $0-64
-	MOVQ   dst+0(FP), AX
-	MOVQ   p+8(FP), CX
-	MOVQ   pHead+16(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   v+24(FP), BX
-	MOVQ   vHead+32(FP), SI
-	SHLQ   $0x02, SI
-	MOVQ   ld+40(FP), DI
-	SHLQ   $0x02, DI
-	MOVQ   n+48(FP), R8
-	MOVQ   next+56(FP), R9
-	LEAQ   (DX)(DX*2), DX
-	LEAQ   (SI)(SI*2), DX
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-	VXORPS Y4, Y4, Y4
-	VXORPS Y5, Y5, Y5
-	VXORPS Y6, Y6, Y6
-	VXORPS Y7, Y7, Y7
+TEXT ·weigh4x1AVX2(SB), NOSPLIT, $0-72
+	MOVQ    dst+0(FP), AX
+	MOVQ    start+8(FP), CX
+	MOVQ    p+16(FP), DX
+	MOVQ    pHead+24(FP), BX
+	SHLQ    $0x02, BX
+	MOVQ    v+32(FP), SI
+	MOVQ    vHead+40(FP), DI
+	SHLQ    $0x02, DI
+	MOVQ    ld+48(FP), R8
+	SHLQ    $0x02, R8
+	MOVQ    n+56(FP), R9
+	MOVQ    next+64(FP), R10
+	LEAQ    (BX)(BX*2), BX
+	LEAQ    (DI)(DI*2), BX
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	VMOVUPS 64(CX), Y2
+	VMOVUPS 96(CX), Y3
+	VMOVUPS 128(CX), Y4
+	VMOVUPS 160(CX), Y5
+	VMOVUPS 192(CX), Y6
+	VMOVUPS 224(CX), Y7
 
 loop:
-	PREFETCHT0   (R9)
-	PREFETCHT0   64(R9)
-	PREFETCHT0   128(R9)
-	PREFETCHT0   192(R9)
-	VBROADCASTSS (CX), Y8
-	VFMADD231PS  (BX), Y8, Y0
-	VFMADD231PS  32(BX), Y8, Y1
-	VFMADD231PS  64(BX), Y8, Y2
-	VFMADD231PS  96(BX), Y8, Y3
-	VFMADD231PS  128(BX), Y8, Y4
-	VFMADD231PS  160(BX), Y8, Y5
-	VFMADD231PS  192(BX), Y8, Y6
-	VFMADD231PS  224(BX), Y8, Y7
-	ADDQ         $0x04, CX
-	ADDQ         DI, BX
-	ADDQ         $0x00000100, R9
-	DECQ         R8
+	PREFETCHT0   (R10)
+	PREFETCHT0   64(R10)
+	PREFETCHT0   128(R10)
+	PREFETCHT0   192(R10)
+	VBROADCASTSS (DX), Y8
+	VFMADD231PS  (SI), Y8, Y0
+	VFMADD231PS  32(SI), Y8, Y1
+	VFMADD231PS  64(SI), Y8, Y2
+	VFMADD231PS  96(SI), Y8, Y3
+	VFMADD231PS  128(SI), Y8, Y4
+	VFMADD231PS  160(SI), Y8, Y5
+	VFMADD231PS  192(SI), Y8, Y6
+	VFMADD231PS  224(SI), Y8, Y7
+	ADDQ         $0x04, DX
+	ADDQ         R8, SI
+	ADDQ         $0x00000100, R10
+	DECQ         R9
 	JNZ          loop
 	VMOVUPS      Y0, (AX)
 	VMOVUPS      Y1, 32(AX)
@@ -7906,6 +7912,3546 @@ tail:
 	VBROADCASTSS share+16(FP), Y3
 	VFMADD231PS  Y2, Y3, Y0
 	VMASKMOVPS   Y0, Y1, 32(CX)(AX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func gatedGeluTanhAVX2(y *float32, gate *float32, up *float32, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·gatedGeluTanhAVX2(SB), NOSPLIT, $0-32
+	MOVQ y+0(FP), CX
+	MOVQ gate+8(FP), DX
+	MOVQ up+16(FP), BX
+	MOVQ n+24(FP), SI
+	XORQ AX, AX
+	MOVQ SI, DI
+	SHRQ $0x04, DI
+	JZ   tail
+
+loop:
+	VMOVUPS     (DX)(AX*1), Y0
+	VMULPS      Y0, Y0, Y1
+	VMOVUPS     wordbfcc422a<>+0(SB), Y2
+	VFMADD231PS wordbd922279<>+0(SB), Y1, Y2
+	VMULPS      Y0, Y2, Y2
+	VMOVUPS     word4b400000<>+0(SB), Y1
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y2, Y1
+	VSUBPS      word4b400000<>+0(SB), Y1, Y3
+	VMOVUPS     Y2, Y4
+	VFMADD231PS wordbf318000<>+0(SB), Y3, Y4
+	VFMADD231PS word395e8083<>+0(SB), Y3, Y4
+	VMOVUPS     word39d06967<>+0(SB), Y3
+	VFMADD213PS word3b3743ce<>+0(SB), Y4, Y3
+	VFMADD213PS word3c888908<>+0(SB), Y4, Y3
+	VFMADD213PS word3daaa9c1<>+0(SB), Y4, Y3
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y4, Y3
+	VFMADD213PS word3f800000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VPSLLD      $0x17, Y1, Y1
+	VPADDD      word3f000000<>+0(SB), Y1, Y1
+	VMULPS      Y1, Y3, Y3
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y2, Y1
+	VANDNPS     Y3, Y1, Y3
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y2, Y1
+	VBLENDVPS   Y1, word7f800000<>+0(SB), Y3, Y3
+	VADDPS      word3f800000<>+0(SB), Y3, Y3
+	VDIVPS      Y3, Y0, Y0
+	VMOVUPS     (BX)(AX*1), Y1
+	VMULPS      Y1, Y0, Y0
+	VMOVUPS     Y0, (CX)(AX*1)
+	VMOVUPS     32(DX)(AX*1), Y0
+	VMULPS      Y0, Y0, Y1
+	VMOVUPS     wordbfcc422a<>+0(SB), Y2
+	VFMADD231PS wordbd922279<>+0(SB), Y1, Y2
+	VMULPS      Y0, Y2, Y2
+	VMOVUPS     word4b400000<>+0(SB), Y1
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y2, Y1
+	VSUBPS      word4b400000<>+0(SB), Y1, Y3
+	VMOVUPS     Y2, Y4
+	VFMADD231PS wordbf318000<>+0(SB), Y3, Y4
+	VFMADD231PS word395e8083<>+0(SB), Y3, Y4
+	VMOVUPS     word39d06967<>+0(SB), Y3
+	VFMADD213PS word3b3743ce<>+0(SB), Y4, Y3
+	VFMADD213PS word3c888908<>+0(SB), Y4, Y3
+	VFMADD213PS word3daaa9c1<>+0(SB), Y4, Y3
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y4, Y3
+	VFMADD213PS word3f800000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VPSLLD      $0x17, Y1, Y1
+	VPADDD      word3f000000<>+0(SB), Y1, Y1
+	VMULPS      Y1, Y3, Y3
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y2, Y1
+	VANDNPS     Y3, Y1, Y3
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y2, Y1
+	VBLENDVPS   Y1, word7f800000<>+0(SB), Y3, Y3
+	VADDPS      word3f800000<>+0(SB), Y3, Y3
+	VDIVPS      Y3, Y0, Y0
+	VMOVUPS     32(BX)(AX*1), Y1
+	VMULPS      Y1, Y0, Y0
+	VMOVUPS     Y0, 32(CX)(AX*1)
+	ADDQ        $0x40, AX
+	DECQ        DI
+	JNZ         loop
+
+tail:
+	ANDQ        $0x0f, SI
+	JZ          done
+	LEAQ        tail<>+0(SB), DI
+	NEGQ        SI
+	VMOVUPS     64(DI)(SI*4), Y0
+	VMOVUPS     96(DI)(SI*4), Y1
+	VMASKMOVPS  (DX)(AX*1), Y0, Y2
+	VMULPS      Y2, Y2, Y3
+	VMOVUPS     wordbfcc422a<>+0(SB), Y4
+	VFMADD231PS wordbd922279<>+0(SB), Y3, Y4
+	VMULPS      Y2, Y4, Y4
+	VMOVUPS     word4b400000<>+0(SB), Y3
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y4, Y3
+	VSUBPS      word4b400000<>+0(SB), Y3, Y5
+	VMOVUPS     Y4, Y6
+	VFMADD231PS wordbf318000<>+0(SB), Y5, Y6
+	VFMADD231PS word395e8083<>+0(SB), Y5, Y6
+	VMOVUPS     word39d06967<>+0(SB), Y5
+	VFMADD213PS word3b3743ce<>+0(SB), Y6, Y5
+	VFMADD213PS word3c888908<>+0(SB), Y6, Y5
+	VFMADD213PS word3daaa9c1<>+0(SB), Y6, Y5
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y6, Y5
+	VFMADD213PS word3f800000<>+0(SB), Y6, Y5
+	VFMADD213PS word40000000<>+0(SB), Y6, Y5
+	VFMADD213PS word40000000<>+0(SB), Y6, Y5
+	VPSLLD      $0x17, Y3, Y3
+	VPADDD      word3f000000<>+0(SB), Y3, Y3
+	VMULPS      Y3, Y5, Y5
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y4, Y3
+	VANDNPS     Y5, Y3, Y5
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y4, Y3
+	VBLENDVPS   Y3, word7f800000<>+0(SB), Y5, Y5
+	VADDPS      word3f800000<>+0(SB), Y5, Y5
+	VDIVPS      Y5, Y2, Y2
+	VMASKMOVPS  (BX)(AX*1), Y0, Y3
+	VMULPS      Y3, Y2, Y2
+	VMASKMOVPS  Y2, Y0, (CX)(AX*1)
+	VMASKMOVPS  32(DX)(AX*1), Y1, Y0
+	VMULPS      Y0, Y0, Y2
+	VMOVUPS     wordbfcc422a<>+0(SB), Y3
+	VFMADD231PS wordbd922279<>+0(SB), Y2, Y3
+	VMULPS      Y0, Y3, Y3
+	VMOVUPS     word4b400000<>+0(SB), Y2
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y3, Y2
+	VSUBPS      word4b400000<>+0(SB), Y2, Y4
+	VMOVUPS     Y3, Y5
+	VFMADD231PS wordbf318000<>+0(SB), Y4, Y5
+	VFMADD231PS word395e8083<>+0(SB), Y4, Y5
+	VMOVUPS     word39d06967<>+0(SB), Y4
+	VFMADD213PS word3b3743ce<>+0(SB), Y5, Y4
+	VFMADD213PS word3c888908<>+0(SB), Y5, Y4
+	VFMADD213PS word3daaa9c1<>+0(SB), Y5, Y4
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y5, Y4
+	VFMADD213PS word3f800000<>+0(SB), Y5, Y4
+	VFMADD213PS word40000000<>+0(SB), Y5, Y4
+	VFMADD213PS word40000000<>+0(SB), Y5, Y4
+	VPSLLD      $0x17, Y2, Y2
+	VPADDD      word3f000000<>+0(SB), Y2, Y2
+	VMULPS      Y2, Y4, Y4
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y3, Y2
+	VANDNPS     Y4, Y2, Y4
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y3, Y2
+	VBLENDVPS   Y2, word7f800000<>+0(SB), Y4, Y4
+	VADDPS      word3f800000<>+0(SB), Y4, Y4
+	VDIVPS      Y4, Y0, Y0
+	VMASKMOVPS  32(BX)(AX*1), Y1, Y2
+	VMULPS      Y2, Y0, Y0
+	VMASKMOVPS  Y0, Y1, 32(CX)(AX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func gatedBackwardGeluTanhAVX2(dgate *float32, dup *float32, y *float32, gate *float32, up *float32, dy *float32, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·gatedBackwardGeluTanhAVX2(SB), NOSPLIT, $0-56
+	MOVQ dgate+0(FP), CX
+	MOVQ dup+8(FP), DX
+	MOVQ y+16(FP), BX
+	MOVQ gate+24(FP), SI
+	MOVQ up+32(FP), DI
+	MOVQ dy+40(FP), R8
+	MOVQ n+48(FP), R9
+	XORQ AX, AX
+	MOVQ R9, R10
+	SHRQ $0x04, R10
+	JZ   tail
+
+loop:
+	VMOVUPS     (SI)(AX*1), Y0
+	VMULPS      Y0, Y0, Y1
+	VMOVUPS     wordbfcc422a<>+0(SB), Y2
+	VFMADD231PS wordbd922279<>+0(SB), Y1, Y2
+	VMULPS      Y0, Y2, Y2
+	VMOVUPS     word4b400000<>+0(SB), Y3
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y2, Y3
+	VSUBPS      word4b400000<>+0(SB), Y3, Y4
+	VMOVUPS     Y2, Y5
+	VFMADD231PS wordbf318000<>+0(SB), Y4, Y5
+	VFMADD231PS word395e8083<>+0(SB), Y4, Y5
+	VMOVUPS     word39d06967<>+0(SB), Y4
+	VFMADD213PS word3b3743ce<>+0(SB), Y5, Y4
+	VFMADD213PS word3c888908<>+0(SB), Y5, Y4
+	VFMADD213PS word3daaa9c1<>+0(SB), Y5, Y4
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y5, Y4
+	VFMADD213PS word3f800000<>+0(SB), Y5, Y4
+	VFMADD213PS word40000000<>+0(SB), Y5, Y4
+	VFMADD213PS word40000000<>+0(SB), Y5, Y4
+	VPSLLD      $0x17, Y3, Y3
+	VPADDD      word3f000000<>+0(SB), Y3, Y3
+	VMULPS      Y3, Y4, Y4
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y2, Y3
+	VANDNPS     Y4, Y3, Y4
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y2, Y3
+	VBLENDVPS   Y3, word7f800000<>+0(SB), Y4, Y4
+	VMOVUPS     word3f800000<>+0(SB), Y3
+	VMOVUPS     word3fcc422a<>+0(SB), Y5
+	VADDPS      word3f800000<>+0(SB), Y4, Y2
+	VDIVPS      Y2, Y3, Y3
+	VMOVUPS     word7f7fffff<>+0(SB), Y6
+	VMINPS      Y4, Y6, Y4
+	VMULPS      Y3, Y4, Y4
+	VMULPS      Y3, Y4, Y4
+	VFMADD231PS word3e5b33b6<>+0(SB), Y1, Y5
+	VMULPS      Y5, Y0, Y5
+	VFMADD213PS Y3, Y4, Y5
+	VDIVPS      Y2, Y0, Y0
+	VMOVUPS     (DI)(AX*1), Y1
+	VMOVUPS     (R8)(AX*1), Y2
+	VMULPS      Y2, Y1, Y3
+	VMULPS      Y5, Y3, Y3
+	VMOVUPS     Y3, (CX)(AX*1)
+	VMULPS      Y2, Y0, Y2
+	VMOVUPS     Y2, (DX)(AX*1)
+	VMULPS      Y1, Y0, Y0
+	VMOVUPS     Y0, (BX)(AX*1)
+	VMOVUPS     32(SI)(AX*1), Y0
+	VMULPS      Y0, Y0, Y1
+	VMOVUPS     wordbfcc422a<>+0(SB), Y2
+	VFMADD231PS wordbd922279<>+0(SB), Y1, Y2
+	VMULPS      Y0, Y2, Y2
+	VMOVUPS     word4b400000<>+0(SB), Y3
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y2, Y3
+	VSUBPS      word4b400000<>+0(SB), Y3, Y4
+	VMOVUPS     Y2, Y5
+	VFMADD231PS wordbf318000<>+0(SB), Y4, Y5
+	VFMADD231PS word395e8083<>+0(SB), Y4, Y5
+	VMOVUPS     word39d06967<>+0(SB), Y4
+	VFMADD213PS word3b3743ce<>+0(SB), Y5, Y4
+	VFMADD213PS word3c888908<>+0(SB), Y5, Y4
+	VFMADD213PS word3daaa9c1<>+0(SB), Y5, Y4
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y5, Y4
+	VFMADD213PS word3f800000<>+0(SB), Y5, Y4
+	VFMADD213PS word40000000<>+0(SB), Y5, Y4
+	VFMADD213PS word40000000<>+0(SB), Y5, Y4
+	VPSLLD      $0x17, Y3, Y3
+	VPADDD      word3f000000<>+0(SB), Y3, Y3
+	VMULPS      Y3, Y4, Y4
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y2, Y3
+	VANDNPS     Y4, Y3, Y4
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y2, Y3
+	VBLENDVPS   Y3, word7f800000<>+0(SB), Y4, Y4
+	VMOVUPS     word3f800000<>+0(SB), Y3
+	VMOVUPS     word3fcc422a<>+0(SB), Y5
+	VADDPS      word3f800000<>+0(SB), Y4, Y2
+	VDIVPS      Y2, Y3, Y3
+	VMOVUPS     word7f7fffff<>+0(SB), Y6
+	VMINPS      Y4, Y6, Y4
+	VMULPS      Y3, Y4, Y4
+	VMULPS      Y3, Y4, Y4
+	VFMADD231PS word3e5b33b6<>+0(SB), Y1, Y5
+	VMULPS      Y5, Y0, Y5
+	VFMADD213PS Y3, Y4, Y5
+	VDIVPS      Y2, Y0, Y0
+	VMOVUPS     32(DI)(AX*1), Y1
+	VMOVUPS     32(R8)(AX*1), Y2
+	VMULPS      Y2, Y1, Y3
+	VMULPS      Y5, Y3, Y3
+	VMOVUPS     Y3, 32(CX)(AX*1)
+	VMULPS      Y2, Y0, Y2
+	VMOVUPS     Y2, 32(DX)(AX*1)
+	VMULPS      Y1, Y0, Y0
+	VMOVUPS     Y0, 32(BX)(AX*1)
+	ADDQ        $0x40, AX
+	DECQ        R10
+	JNZ         loop
+
+tail:
+	ANDQ        $0x0f, R9
+	JZ          done
+	LEAQ        tail<>+0(SB), R10
+	NEGQ        R9
+	VMOVUPS     64(R10)(R9*4), Y0
+	VMOVUPS     96(R10)(R9*4), Y1
+	VMASKMOVPS  (SI)(AX*1), Y0, Y2
+	VMULPS      Y2, Y2, Y3
+	VMOVUPS     wordbfcc422a<>+0(SB), Y4
+	VFMADD231PS wordbd922279<>+0(SB), Y3, Y4
+	VMULPS      Y2, Y4, Y4
+	VMOVUPS     word4b400000<>+0(SB), Y5
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y4, Y5
+	VSUBPS      word4b400000<>+0(SB), Y5, Y6
+	VMOVUPS     Y4, Y7
+	VFMADD231PS wordbf318000<>+0(SB), Y6, Y7
+	VFMADD231PS word395e8083<>+0(SB), Y6, Y7
+	VMOVUPS     word39d06967<>+0(SB), Y6
+	VFMADD213PS word3b3743ce<>+0(SB), Y7, Y6
+	VFMADD213PS word3c888908<>+0(SB), Y7, Y6
+	VFMADD213PS word3daaa9c1<>+0(SB), Y7, Y6
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y7, Y6
+	VFMADD213PS word3f800000<>+0(SB), Y7, Y6
+	VFMADD213PS word40000000<>+0(SB), Y7, Y6
+	VFMADD213PS word40000000<>+0(SB), Y7, Y6
+	VPSLLD      $0x17, Y5, Y5
+	VPADDD      word3f000000<>+0(SB), Y5, Y5
+	VMULPS      Y5, Y6, Y6
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y4, Y5
+	VANDNPS     Y6, Y5, Y6
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y4, Y5
+	VBLENDVPS   Y5, word7f800000<>+0(SB), Y6, Y6
+	VMOVUPS     word3f800000<>+0(SB), Y5
+	VMOVUPS     word3fcc422a<>+0(SB), Y7
+	VADDPS      word3f800000<>+0(SB), Y6, Y4
+	VDIVPS      Y4, Y5, Y5
+	VMOVUPS     word7f7fffff<>+0(SB), Y8
+	VMINPS      Y6, Y8, Y6
+	VMULPS      Y5, Y6, Y6
+	VMULPS      Y5, Y6, Y6
+	VFMADD231PS word3e5b33b6<>+0(SB), Y3, Y7
+	VMULPS      Y7, Y2, Y7
+	VFMADD213PS Y5, Y6, Y7
+	VDIVPS      Y4, Y2, Y2
+	VMASKMOVPS  (DI)(AX*1), Y0, Y3
+	VMASKMOVPS  (R8)(AX*1), Y0, Y4
+	VMULPS      Y4, Y3, Y5
+	VMULPS      Y7, Y5, Y5
+	VMASKMOVPS  Y5, Y0, (CX)(AX*1)
+	VMULPS      Y4, Y2, Y4
+	VMASKMOVPS  Y4, Y0, (DX)(AX*1)
+	VMULPS      Y3, Y2, Y2
+	VMASKMOVPS  Y2, Y0, (BX)(AX*1)
+	VMASKMOVPS  32(SI)(AX*1), Y1, Y0
+	VMULPS      Y0, Y0, Y2
+	VMOVUPS     wordbfcc422a<>+0(SB), Y3
+	VFMADD231PS wordbd922279<>+0(SB), Y2, Y3
+	VMULPS      Y0, Y3, Y3
+	VMOVUPS     word4b400000<>+0(SB), Y4
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y3, Y4
+	VSUBPS      word4b400000<>+0(SB), Y4, Y5
+	VMOVUPS     Y3, Y6
+	VFMADD231PS wordbf318000<>+0(SB), Y5, Y6
+	VFMADD231PS word395e8083<>+0(SB), Y5, Y6
+	VMOVUPS     word39d06967<>+0(SB), Y5
+	VFMADD213PS word3b3743ce<>+0(SB), Y6, Y5
+	VFMADD213PS word3c888908<>+0(SB), Y6, Y5
+	VFMADD213PS word3daaa9c1<>+0(SB), Y6, Y5
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y6, Y5
+	VFMADD213PS word3f800000<>+0(SB), Y6, Y5
+	VFMADD213PS word40000000<>+0(SB), Y6, Y5
+	VFMADD213PS word40000000<>+0(SB), Y6, Y5
+	VPSLLD      $0x17, Y4, Y4
+	VPADDD      word3f000000<>+0(SB), Y4, Y4
+	VMULPS      Y4, Y5, Y5
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y3, Y4
+	VANDNPS     Y5, Y4, Y5
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y3, Y4
+	VBLENDVPS   Y4, word7f800000<>+0(SB), Y5, Y5
+	VMOVUPS     word3f800000<>+0(SB), Y4
+	VMOVUPS     word3fcc422a<>+0(SB), Y6
+	VADDPS      word3f800000<>+0(SB), Y5, Y3
+	VDIVPS      Y3, Y4, Y4
+	VMOVUPS     word7f7fffff<>+0(SB), Y7
+	VMINPS      Y5, Y7, Y5
+	VMULPS      Y4, Y5, Y5
+	VMULPS      Y4, Y5, Y5
+	VFMADD231PS word3e5b33b6<>+0(SB), Y2, Y6
+	VMULPS      Y6, Y0, Y6
+	VFMADD213PS Y4, Y5, Y6
+	VDIVPS      Y3, Y0, Y0
+	VMASKMOVPS  32(DI)(AX*1), Y1, Y2
+	VMASKMOVPS  32(R8)(AX*1), Y1, Y3
+	VMULPS      Y3, Y2, Y4
+	VMULPS      Y6, Y4, Y4
+	VMASKMOVPS  Y4, Y1, 32(CX)(AX*1)
+	VMULPS      Y3, Y0, Y3
+	VMASKMOVPS  Y3, Y1, 32(DX)(AX*1)
+	VMULPS      Y2, Y0, Y0
+	VMASKMOVPS  Y0, Y1, 32(BX)(AX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func forwardGeluErfAVX2(y *float32, x *float32, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·forwardGeluErfAVX2(SB), NOSPLIT, $0-24
+	MOVQ y+0(FP), CX
+	MOVQ x+8(FP), DX
+	MOVQ n+16(FP), BX
+	XORQ AX, AX
+	MOVQ BX, SI
+	SHRQ $0x04, SI
+	JZ   tail
+
+loop:
+	VMOVUPS     (DX)(AX*1), Y0
+	VMULPS      Y0, Y0, Y1
+	VMULPS      wordbf000000<>+0(SB), Y1, Y1
+	VMOVUPS     word4b400000<>+0(SB), Y2
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y1, Y2
+	VSUBPS      word4b400000<>+0(SB), Y2, Y3
+	VMOVUPS     Y1, Y4
+	VFMADD231PS wordbf318000<>+0(SB), Y3, Y4
+	VFMADD231PS word395e8083<>+0(SB), Y3, Y4
+	VMOVUPS     word39d06967<>+0(SB), Y3
+	VFMADD213PS word3b3743ce<>+0(SB), Y4, Y3
+	VFMADD213PS word3c888908<>+0(SB), Y4, Y3
+	VFMADD213PS word3daaa9c1<>+0(SB), Y4, Y3
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y4, Y3
+	VFMADD213PS word3f800000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VPSLLD      $0x17, Y2, Y2
+	VPADDD      word3f000000<>+0(SB), Y2, Y2
+	VMULPS      Y2, Y3, Y3
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y1, Y2
+	VANDNPS     Y3, Y2, Y3
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y1, Y2
+	VBLENDVPS   Y2, word7f800000<>+0(SB), Y3, Y3
+	VMOVUPS     word3f800000<>+0(SB), Y1
+	VXORPS      Y2, Y2, Y2
+	VSUBPS      Y0, Y2, Y2
+	VMAXPS      Y2, Y0, Y2
+	VMULPS      word3e6d3388<>+0(SB), Y2, Y2
+	VADDPS      word3f800000<>+0(SB), Y2, Y2
+	VDIVPS      Y2, Y1, Y1
+	VMOVUPS     word3f07dc22<>+0(SB), Y2
+	VMULPS      Y1, Y2, Y2
+	VADDPS      wordbf3a00e3<>+0(SB), Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VADDPS      word3f35f0e3<>+0(SB), Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VADDPS      wordbe11a98e<>+0(SB), Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VADDPS      word3e027906<>+0(SB), Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VMULPS      Y3, Y2, Y2
+	VMOVUPS     word3f800000<>+0(SB), Y1
+	VSUBPS      Y2, Y1, Y1
+	VCMPPS      $0x1e, word00000000<>+0(SB), Y0, Y3
+	VBLENDVPS   Y3, Y1, Y2, Y2
+	VMULPS      Y2, Y0, Y0
+	VMOVUPS     Y0, (CX)(AX*1)
+	VMOVUPS     32(DX)(AX*1), Y0
+	VMULPS      Y0, Y0, Y1
+	VMULPS      wordbf000000<>+0(SB), Y1, Y1
+	VMOVUPS     word4b400000<>+0(SB), Y2
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y1, Y2
+	VSUBPS      word4b400000<>+0(SB), Y2, Y3
+	VMOVUPS     Y1, Y4
+	VFMADD231PS wordbf318000<>+0(SB), Y3, Y4
+	VFMADD231PS word395e8083<>+0(SB), Y3, Y4
+	VMOVUPS     word39d06967<>+0(SB), Y3
+	VFMADD213PS word3b3743ce<>+0(SB), Y4, Y3
+	VFMADD213PS word3c888908<>+0(SB), Y4, Y3
+	VFMADD213PS word3daaa9c1<>+0(SB), Y4, Y3
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y4, Y3
+	VFMADD213PS word3f800000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VPSLLD      $0x17, Y2, Y2
+	VPADDD      word3f000000<>+0(SB), Y2, Y2
+	VMULPS      Y2, Y3, Y3
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y1, Y2
+	VANDNPS     Y3, Y2, Y3
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y1, Y2
+	VBLENDVPS   Y2, word7f800000<>+0(SB), Y3, Y3
+	VMOVUPS     word3f800000<>+0(SB), Y1
+	VXORPS      Y2, Y2, Y2
+	VSUBPS      Y0, Y2, Y2
+	VMAXPS      Y2, Y0, Y2
+	VMULPS      word3e6d3388<>+0(SB), Y2, Y2
+	VADDPS      word3f800000<>+0(SB), Y2, Y2
+	VDIVPS      Y2, Y1, Y1
+	VMOVUPS     word3f07dc22<>+0(SB), Y2
+	VMULPS      Y1, Y2, Y2
+	VADDPS      wordbf3a00e3<>+0(SB), Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VADDPS      word3f35f0e3<>+0(SB), Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VADDPS      wordbe11a98e<>+0(SB), Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VADDPS      word3e027906<>+0(SB), Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VMULPS      Y3, Y2, Y2
+	VMOVUPS     word3f800000<>+0(SB), Y1
+	VSUBPS      Y2, Y1, Y1
+	VCMPPS      $0x1e, word00000000<>+0(SB), Y0, Y3
+	VBLENDVPS   Y3, Y1, Y2, Y2
+	VMULPS      Y2, Y0, Y0
+	VMOVUPS     Y0, 32(CX)(AX*1)
+	ADDQ        $0x40, AX
+	DECQ        SI
+	JNZ         loop
+
+tail:
+	ANDQ        $0x0f, BX
+	JZ          done
+	LEAQ        tail<>+0(SB), SI
+	NEGQ        BX
+	VMOVUPS     64(SI)(BX*4), Y0
+	VMOVUPS     96(SI)(BX*4), Y1
+	VMASKMOVPS  (DX)(AX*1), Y0, Y2
+	VMULPS      Y2, Y2, Y3
+	VMULPS      wordbf000000<>+0(SB), Y3, Y3
+	VMOVUPS     word4b400000<>+0(SB), Y4
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y3, Y4
+	VSUBPS      word4b400000<>+0(SB), Y4, Y5
+	VMOVUPS     Y3, Y6
+	VFMADD231PS wordbf318000<>+0(SB), Y5, Y6
+	VFMADD231PS word395e8083<>+0(SB), Y5, Y6
+	VMOVUPS     word39d06967<>+0(SB), Y5
+	VFMADD213PS word3b3743ce<>+0(SB), Y6, Y5
+	VFMADD213PS word3c888908<>+0(SB), Y6, Y5
+	VFMADD213PS word3daaa9c1<>+0(SB), Y6, Y5
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y6, Y5
+	VFMADD213PS word3f800000<>+0(SB), Y6, Y5
+	VFMADD213PS word40000000<>+0(SB), Y6, Y5
+	VFMADD213PS word40000000<>+0(SB), Y6, Y5
+	VPSLLD      $0x17, Y4, Y4
+	VPADDD      word3f000000<>+0(SB), Y4, Y4
+	VMULPS      Y4, Y5, Y5
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y3, Y4
+	VANDNPS     Y5, Y4, Y5
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y3, Y4
+	VBLENDVPS   Y4, word7f800000<>+0(SB), Y5, Y5
+	VMOVUPS     word3f800000<>+0(SB), Y3
+	VXORPS      Y4, Y4, Y4
+	VSUBPS      Y2, Y4, Y4
+	VMAXPS      Y4, Y2, Y4
+	VMULPS      word3e6d3388<>+0(SB), Y4, Y4
+	VADDPS      word3f800000<>+0(SB), Y4, Y4
+	VDIVPS      Y4, Y3, Y3
+	VMOVUPS     word3f07dc22<>+0(SB), Y4
+	VMULPS      Y3, Y4, Y4
+	VADDPS      wordbf3a00e3<>+0(SB), Y4, Y4
+	VMULPS      Y3, Y4, Y4
+	VADDPS      word3f35f0e3<>+0(SB), Y4, Y4
+	VMULPS      Y3, Y4, Y4
+	VADDPS      wordbe11a98e<>+0(SB), Y4, Y4
+	VMULPS      Y3, Y4, Y4
+	VADDPS      word3e027906<>+0(SB), Y4, Y4
+	VMULPS      Y3, Y4, Y4
+	VMULPS      Y5, Y4, Y4
+	VMOVUPS     word3f800000<>+0(SB), Y3
+	VSUBPS      Y4, Y3, Y3
+	VCMPPS      $0x1e, word00000000<>+0(SB), Y2, Y5
+	VBLENDVPS   Y5, Y3, Y4, Y4
+	VMULPS      Y4, Y2, Y2
+	VMASKMOVPS  Y2, Y0, (CX)(AX*1)
+	VMASKMOVPS  32(DX)(AX*1), Y1, Y0
+	VMULPS      Y0, Y0, Y2
+	VMULPS      wordbf000000<>+0(SB), Y2, Y2
+	VMOVUPS     word4b400000<>+0(SB), Y3
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y2, Y3
+	VSUBPS      word4b400000<>+0(SB), Y3, Y4
+	VMOVUPS     Y2, Y5
+	VFMADD231PS wordbf318000<>+0(SB), Y4, Y5
+	VFMADD231PS word395e8083<>+0(SB), Y4, Y5
+	VMOVUPS     word39d06967<>+0(SB), Y4
+	VFMADD213PS word3b3743ce<>+0(SB), Y5, Y4
+	VFMADD213PS word3c888908<>+0(SB), Y5, Y4
+	VFMADD213PS word3daaa9c1<>+0(SB), Y5, Y4
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y5, Y4
+	VFMADD213PS word3f800000<>+0(SB), Y5, Y4
+	VFMADD213PS word40000000<>+0(SB), Y5, Y4
+	VFMADD213PS word40000000<>+0(SB), Y5, Y4
+	VPSLLD      $0x17, Y3, Y3
+	VPADDD      word3f000000<>+0(SB), Y3, Y3
+	VMULPS      Y3, Y4, Y4
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y2, Y3
+	VANDNPS     Y4, Y3, Y4
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y2, Y3
+	VBLENDVPS   Y3, word7f800000<>+0(SB), Y4, Y4
+	VMOVUPS     word3f800000<>+0(SB), Y2
+	VXORPS      Y3, Y3, Y3
+	VSUBPS      Y0, Y3, Y3
+	VMAXPS      Y3, Y0, Y3
+	VMULPS      word3e6d3388<>+0(SB), Y3, Y3
+	VADDPS      word3f800000<>+0(SB), Y3, Y3
+	VDIVPS      Y3, Y2, Y2
+	VMOVUPS     word3f07dc22<>+0(SB), Y3
+	VMULPS      Y2, Y3, Y3
+	VADDPS      wordbf3a00e3<>+0(SB), Y3, Y3
+	VMULPS      Y2, Y3, Y3
+	VADDPS      word3f35f0e3<>+0(SB), Y3, Y3
+	VMULPS      Y2, Y3, Y3
+	VADDPS      wordbe11a98e<>+0(SB), Y3, Y3
+	VMULPS      Y2, Y3, Y3
+	VADDPS      word3e027906<>+0(SB), Y3, Y3
+	VMULPS      Y2, Y3, Y3
+	VMULPS      Y4, Y3, Y3
+	VMOVUPS     word3f800000<>+0(SB), Y2
+	VSUBPS      Y3, Y2, Y2
+	VCMPPS      $0x1e, word00000000<>+0(SB), Y0, Y4
+	VBLENDVPS   Y4, Y2, Y3, Y3
+	VMULPS      Y3, Y0, Y0
+	VMASKMOVPS  Y0, Y1, 32(CX)(AX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+DATA wordbf000000<>+0(SB)/4, $0xbf000000
+DATA wordbf000000<>+4(SB)/4, $0xbf000000
+DATA wordbf000000<>+8(SB)/4, $0xbf000000
+DATA wordbf000000<>+12(SB)/4, $0xbf000000
+DATA wordbf000000<>+16(SB)/4, $0xbf000000
+DATA wordbf000000<>+20(SB)/4, $0xbf000000
+DATA wordbf000000<>+24(SB)/4, $0xbf000000
+DATA wordbf000000<>+28(SB)/4, $0xbf000000
+GLOBL wordbf000000<>(SB), RODATA|NOPTR, $32
+
+DATA word3e6d3388<>+0(SB)/4, $0x3e6d3388
+DATA word3e6d3388<>+4(SB)/4, $0x3e6d3388
+DATA word3e6d3388<>+8(SB)/4, $0x3e6d3388
+DATA word3e6d3388<>+12(SB)/4, $0x3e6d3388
+DATA word3e6d3388<>+16(SB)/4, $0x3e6d3388
+DATA word3e6d3388<>+20(SB)/4, $0x3e6d3388
+DATA word3e6d3388<>+24(SB)/4, $0x3e6d3388
+DATA word3e6d3388<>+28(SB)/4, $0x3e6d3388
+GLOBL word3e6d3388<>(SB), RODATA|NOPTR, $32
+
+DATA word3f07dc22<>+0(SB)/4, $0x3f07dc22
+DATA word3f07dc22<>+4(SB)/4, $0x3f07dc22
+DATA word3f07dc22<>+8(SB)/4, $0x3f07dc22
+DATA word3f07dc22<>+12(SB)/4, $0x3f07dc22
+DATA word3f07dc22<>+16(SB)/4, $0x3f07dc22
+DATA word3f07dc22<>+20(SB)/4, $0x3f07dc22
+DATA word3f07dc22<>+24(SB)/4, $0x3f07dc22
+DATA word3f07dc22<>+28(SB)/4, $0x3f07dc22
+GLOBL word3f07dc22<>(SB), RODATA|NOPTR, $32
+
+DATA wordbf3a00e3<>+0(SB)/4, $0xbf3a00e3
+DATA wordbf3a00e3<>+4(SB)/4, $0xbf3a00e3
+DATA wordbf3a00e3<>+8(SB)/4, $0xbf3a00e3
+DATA wordbf3a00e3<>+12(SB)/4, $0xbf3a00e3
+DATA wordbf3a00e3<>+16(SB)/4, $0xbf3a00e3
+DATA wordbf3a00e3<>+20(SB)/4, $0xbf3a00e3
+DATA wordbf3a00e3<>+24(SB)/4, $0xbf3a00e3
+DATA wordbf3a00e3<>+28(SB)/4, $0xbf3a00e3
+GLOBL wordbf3a00e3<>(SB), RODATA|NOPTR, $32
+
+DATA word3f35f0e3<>+0(SB)/4, $0x3f35f0e3
+DATA word3f35f0e3<>+4(SB)/4, $0x3f35f0e3
+DATA word3f35f0e3<>+8(SB)/4, $0x3f35f0e3
+DATA word3f35f0e3<>+12(SB)/4, $0x3f35f0e3
+DATA word3f35f0e3<>+16(SB)/4, $0x3f35f0e3
+DATA word3f35f0e3<>+20(SB)/4, $0x3f35f0e3
+DATA word3f35f0e3<>+24(SB)/4, $0x3f35f0e3
+DATA word3f35f0e3<>+28(SB)/4, $0x3f35f0e3
+GLOBL word3f35f0e3<>(SB), RODATA|NOPTR, $32
+
+DATA wordbe11a98e<>+0(SB)/4, $0xbe11a98e
+DATA wordbe11a98e<>+4(SB)/4, $0xbe11a98e
+DATA wordbe11a98e<>+8(SB)/4, $0xbe11a98e
+DATA wordbe11a98e<>+12(SB)/4, $0xbe11a98e
+DATA wordbe11a98e<>+16(SB)/4, $0xbe11a98e
+DATA wordbe11a98e<>+20(SB)/4, $0xbe11a98e
+DATA wordbe11a98e<>+24(SB)/4, $0xbe11a98e
+DATA wordbe11a98e<>+28(SB)/4, $0xbe11a98e
+GLOBL wordbe11a98e<>(SB), RODATA|NOPTR, $32
+
+DATA word3e027906<>+0(SB)/4, $0x3e027906
+DATA word3e027906<>+4(SB)/4, $0x3e027906
+DATA word3e027906<>+8(SB)/4, $0x3e027906
+DATA word3e027906<>+12(SB)/4, $0x3e027906
+DATA word3e027906<>+16(SB)/4, $0x3e027906
+DATA word3e027906<>+20(SB)/4, $0x3e027906
+DATA word3e027906<>+24(SB)/4, $0x3e027906
+DATA word3e027906<>+28(SB)/4, $0x3e027906
+GLOBL word3e027906<>(SB), RODATA|NOPTR, $32
+
+DATA word00000000<>+0(SB)/4, $0x00000000
+DATA word00000000<>+4(SB)/4, $0x00000000
+DATA word00000000<>+8(SB)/4, $0x00000000
+DATA word00000000<>+12(SB)/4, $0x00000000
+DATA word00000000<>+16(SB)/4, $0x00000000
+DATA word00000000<>+20(SB)/4, $0x00000000
+DATA word00000000<>+24(SB)/4, $0x00000000
+DATA word00000000<>+28(SB)/4, $0x00000000
+GLOBL word00000000<>(SB), RODATA|NOPTR, $32
+
+// func bothGeluErfAVX2(dx *float32, x *float32, dy *float32, y *float32, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·bothGeluErfAVX2(SB), NOSPLIT, $0-40
+	MOVQ dx+0(FP), CX
+	MOVQ x+8(FP), DX
+	MOVQ dy+16(FP), BX
+	MOVQ y+24(FP), SI
+	MOVQ n+32(FP), DI
+	XORQ AX, AX
+	MOVQ DI, R8
+	SHRQ $0x04, R8
+	JZ   tail
+
+loop:
+	VMOVUPS     (DX)(AX*1), Y0
+	VMULPS      Y0, Y0, Y1
+	VMULPS      wordbf000000<>+0(SB), Y1, Y1
+	VMOVUPS     word4b400000<>+0(SB), Y2
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y1, Y2
+	VSUBPS      word4b400000<>+0(SB), Y2, Y3
+	VMOVUPS     Y1, Y4
+	VFMADD231PS wordbf318000<>+0(SB), Y3, Y4
+	VFMADD231PS word395e8083<>+0(SB), Y3, Y4
+	VMOVUPS     word39d06967<>+0(SB), Y3
+	VFMADD213PS word3b3743ce<>+0(SB), Y4, Y3
+	VFMADD213PS word3c888908<>+0(SB), Y4, Y3
+	VFMADD213PS word3daaa9c1<>+0(SB), Y4, Y3
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y4, Y3
+	VFMADD213PS word3f800000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VPSLLD      $0x17, Y2, Y2
+	VPADDD      word3f000000<>+0(SB), Y2, Y2
+	VMULPS      Y2, Y3, Y3
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y1, Y2
+	VANDNPS     Y3, Y2, Y3
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y1, Y2
+	VBLENDVPS   Y2, word7f800000<>+0(SB), Y3, Y3
+	VMOVUPS     word3f800000<>+0(SB), Y1
+	VXORPS      Y2, Y2, Y2
+	VSUBPS      Y0, Y2, Y2
+	VMAXPS      Y2, Y0, Y2
+	VMULPS      word3e6d3388<>+0(SB), Y2, Y2
+	VADDPS      word3f800000<>+0(SB), Y2, Y2
+	VDIVPS      Y2, Y1, Y1
+	VMOVUPS     word3f07dc22<>+0(SB), Y2
+	VMULPS      Y1, Y2, Y2
+	VADDPS      wordbf3a00e3<>+0(SB), Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VADDPS      word3f35f0e3<>+0(SB), Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VADDPS      wordbe11a98e<>+0(SB), Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VADDPS      word3e027906<>+0(SB), Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VMULPS      Y3, Y2, Y2
+	VMOVUPS     word3f800000<>+0(SB), Y1
+	VSUBPS      Y2, Y1, Y1
+	VCMPPS      $0x1e, word00000000<>+0(SB), Y0, Y4
+	VBLENDVPS   Y4, Y1, Y2, Y2
+	VMULPS      Y0, Y3, Y3
+	VMULPS      word3ecc422a<>+0(SB), Y3, Y3
+	VADDPS      Y2, Y3, Y3
+	VMULPS      Y2, Y0, Y0
+	VMOVUPS     Y0, (SI)(AX*1)
+	VMOVUPS     (BX)(AX*1), Y0
+	VMULPS      Y3, Y0, Y0
+	VMOVUPS     Y0, (CX)(AX*1)
+	VMOVUPS     32(DX)(AX*1), Y0
+	VMULPS      Y0, Y0, Y1
+	VMULPS      wordbf000000<>+0(SB), Y1, Y1
+	VMOVUPS     word4b400000<>+0(SB), Y2
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y1, Y2
+	VSUBPS      word4b400000<>+0(SB), Y2, Y3
+	VMOVUPS     Y1, Y4
+	VFMADD231PS wordbf318000<>+0(SB), Y3, Y4
+	VFMADD231PS word395e8083<>+0(SB), Y3, Y4
+	VMOVUPS     word39d06967<>+0(SB), Y3
+	VFMADD213PS word3b3743ce<>+0(SB), Y4, Y3
+	VFMADD213PS word3c888908<>+0(SB), Y4, Y3
+	VFMADD213PS word3daaa9c1<>+0(SB), Y4, Y3
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y4, Y3
+	VFMADD213PS word3f800000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VPSLLD      $0x17, Y2, Y2
+	VPADDD      word3f000000<>+0(SB), Y2, Y2
+	VMULPS      Y2, Y3, Y3
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y1, Y2
+	VANDNPS     Y3, Y2, Y3
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y1, Y2
+	VBLENDVPS   Y2, word7f800000<>+0(SB), Y3, Y3
+	VMOVUPS     word3f800000<>+0(SB), Y1
+	VXORPS      Y2, Y2, Y2
+	VSUBPS      Y0, Y2, Y2
+	VMAXPS      Y2, Y0, Y2
+	VMULPS      word3e6d3388<>+0(SB), Y2, Y2
+	VADDPS      word3f800000<>+0(SB), Y2, Y2
+	VDIVPS      Y2, Y1, Y1
+	VMOVUPS     word3f07dc22<>+0(SB), Y2
+	VMULPS      Y1, Y2, Y2
+	VADDPS      wordbf3a00e3<>+0(SB), Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VADDPS      word3f35f0e3<>+0(SB), Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VADDPS      wordbe11a98e<>+0(SB), Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VADDPS      word3e027906<>+0(SB), Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VMULPS      Y3, Y2, Y2
+	VMOVUPS     word3f800000<>+0(SB), Y1
+	VSUBPS      Y2, Y1, Y1
+	VCMPPS      $0x1e, word00000000<>+0(SB), Y0, Y4
+	VBLENDVPS   Y4, Y1, Y2, Y2
+	VMULPS      Y0, Y3, Y3
+	VMULPS      word3ecc422a<>+0(SB), Y3, Y3
+	VADDPS      Y2, Y3, Y3
+	VMULPS      Y2, Y0, Y0
+	VMOVUPS     Y0, 32(SI)(AX*1)
+	VMOVUPS     32(BX)(AX*1), Y0
+	VMULPS      Y3, Y0, Y0
+	VMOVUPS     Y0, 32(CX)(AX*1)
+	ADDQ        $0x40, AX
+	DECQ        R8
+	JNZ         loop
+
+tail:
+	ANDQ        $0x0f, DI
+	JZ          done
+	LEAQ        tail<>+0(SB), R8
+	NEGQ        DI
+	VMOVUPS     64(R8)(DI*4), Y0
+	VMOVUPS     96(R8)(DI*4), Y1
+	VMASKMOVPS  (DX)(AX*1), Y0, Y2
+	VMULPS      Y2, Y2, Y3
+	VMULPS      wordbf000000<>+0(SB), Y3, Y3
+	VMOVUPS     word4b400000<>+0(SB), Y4
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y3, Y4
+	VSUBPS      word4b400000<>+0(SB), Y4, Y5
+	VMOVUPS     Y3, Y6
+	VFMADD231PS wordbf318000<>+0(SB), Y5, Y6
+	VFMADD231PS word395e8083<>+0(SB), Y5, Y6
+	VMOVUPS     word39d06967<>+0(SB), Y5
+	VFMADD213PS word3b3743ce<>+0(SB), Y6, Y5
+	VFMADD213PS word3c888908<>+0(SB), Y6, Y5
+	VFMADD213PS word3daaa9c1<>+0(SB), Y6, Y5
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y6, Y5
+	VFMADD213PS word3f800000<>+0(SB), Y6, Y5
+	VFMADD213PS word40000000<>+0(SB), Y6, Y5
+	VFMADD213PS word40000000<>+0(SB), Y6, Y5
+	VPSLLD      $0x17, Y4, Y4
+	VPADDD      word3f000000<>+0(SB), Y4, Y4
+	VMULPS      Y4, Y5, Y5
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y3, Y4
+	VANDNPS     Y5, Y4, Y5
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y3, Y4
+	VBLENDVPS   Y4, word7f800000<>+0(SB), Y5, Y5
+	VMOVUPS     word3f800000<>+0(SB), Y3
+	VXORPS      Y4, Y4, Y4
+	VSUBPS      Y2, Y4, Y4
+	VMAXPS      Y4, Y2, Y4
+	VMULPS      word3e6d3388<>+0(SB), Y4, Y4
+	VADDPS      word3f800000<>+0(SB), Y4, Y4
+	VDIVPS      Y4, Y3, Y3
+	VMOVUPS     word3f07dc22<>+0(SB), Y4
+	VMULPS      Y3, Y4, Y4
+	VADDPS      wordbf3a00e3<>+0(SB), Y4, Y4
+	VMULPS      Y3, Y4, Y4
+	VADDPS      word3f35f0e3<>+0(SB), Y4, Y4
+	VMULPS      Y3, Y4, Y4
+	VADDPS      wordbe11a98e<>+0(SB), Y4, Y4
+	VMULPS      Y3, Y4, Y4
+	VADDPS      word3e027906<>+0(SB), Y4, Y4
+	VMULPS      Y3, Y4, Y4
+	VMULPS      Y5, Y4, Y4
+	VMOVUPS     word3f800000<>+0(SB), Y3
+	VSUBPS      Y4, Y3, Y3
+	VCMPPS      $0x1e, word00000000<>+0(SB), Y2, Y6
+	VBLENDVPS   Y6, Y3, Y4, Y4
+	VMULPS      Y2, Y5, Y5
+	VMULPS      word3ecc422a<>+0(SB), Y5, Y5
+	VADDPS      Y4, Y5, Y5
+	VMULPS      Y4, Y2, Y2
+	VMASKMOVPS  Y2, Y0, (SI)(AX*1)
+	VMASKMOVPS  (BX)(AX*1), Y0, Y2
+	VMULPS      Y5, Y2, Y2
+	VMASKMOVPS  Y2, Y0, (CX)(AX*1)
+	VMASKMOVPS  32(DX)(AX*1), Y1, Y0
+	VMULPS      Y0, Y0, Y2
+	VMULPS      wordbf000000<>+0(SB), Y2, Y2
+	VMOVUPS     word4b400000<>+0(SB), Y3
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y2, Y3
+	VSUBPS      word4b400000<>+0(SB), Y3, Y4
+	VMOVUPS     Y2, Y5
+	VFMADD231PS wordbf318000<>+0(SB), Y4, Y5
+	VFMADD231PS word395e8083<>+0(SB), Y4, Y5
+	VMOVUPS     word39d06967<>+0(SB), Y4
+	VFMADD213PS word3b3743ce<>+0(SB), Y5, Y4
+	VFMADD213PS word3c888908<>+0(SB), Y5, Y4
+	VFMADD213PS word3daaa9c1<>+0(SB), Y5, Y4
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y5, Y4
+	VFMADD213PS word3f800000<>+0(SB), Y5, Y4
+	VFMADD213PS word40000000<>+0(SB), Y5, Y4
+	VFMADD213PS word40000000<>+0(SB), Y5, Y4
+	VPSLLD      $0x17, Y3, Y3
+	VPADDD      word3f000000<>+0(SB), Y3, Y3
+	VMULPS      Y3, Y4, Y4
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y2, Y3
+	VANDNPS     Y4, Y3, Y4
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y2, Y3
+	VBLENDVPS   Y3, word7f800000<>+0(SB), Y4, Y4
+	VMOVUPS     word3f800000<>+0(SB), Y2
+	VXORPS      Y3, Y3, Y3
+	VSUBPS      Y0, Y3, Y3
+	VMAXPS      Y3, Y0, Y3
+	VMULPS      word3e6d3388<>+0(SB), Y3, Y3
+	VADDPS      word3f800000<>+0(SB), Y3, Y3
+	VDIVPS      Y3, Y2, Y2
+	VMOVUPS     word3f07dc22<>+0(SB), Y3
+	VMULPS      Y2, Y3, Y3
+	VADDPS      wordbf3a00e3<>+0(SB), Y3, Y3
+	VMULPS      Y2, Y3, Y3
+	VADDPS      word3f35f0e3<>+0(SB), Y3, Y3
+	VMULPS      Y2, Y3, Y3
+	VADDPS      wordbe11a98e<>+0(SB), Y3, Y3
+	VMULPS      Y2, Y3, Y3
+	VADDPS      word3e027906<>+0(SB), Y3, Y3
+	VMULPS      Y2, Y3, Y3
+	VMULPS      Y4, Y3, Y3
+	VMOVUPS     word3f800000<>+0(SB), Y2
+	VSUBPS      Y3, Y2, Y2
+	VCMPPS      $0x1e, word00000000<>+0(SB), Y0, Y5
+	VBLENDVPS   Y5, Y2, Y3, Y3
+	VMULPS      Y0, Y4, Y4
+	VMULPS      word3ecc422a<>+0(SB), Y4, Y4
+	VADDPS      Y3, Y4, Y4
+	VMULPS      Y3, Y0, Y0
+	VMASKMOVPS  Y0, Y1, 32(SI)(AX*1)
+	VMASKMOVPS  32(BX)(AX*1), Y1, Y0
+	VMULPS      Y4, Y0, Y0
+	VMASKMOVPS  Y0, Y1, 32(CX)(AX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+DATA word3ecc422a<>+0(SB)/4, $0x3ecc422a
+DATA word3ecc422a<>+4(SB)/4, $0x3ecc422a
+DATA word3ecc422a<>+8(SB)/4, $0x3ecc422a
+DATA word3ecc422a<>+12(SB)/4, $0x3ecc422a
+DATA word3ecc422a<>+16(SB)/4, $0x3ecc422a
+DATA word3ecc422a<>+20(SB)/4, $0x3ecc422a
+DATA word3ecc422a<>+24(SB)/4, $0x3ecc422a
+DATA word3ecc422a<>+28(SB)/4, $0x3ecc422a
+GLOBL word3ecc422a<>(SB), RODATA|NOPTR, $32
+
+// func gatedGeluErfAVX2(y *float32, gate *float32, up *float32, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·gatedGeluErfAVX2(SB), NOSPLIT, $0-32
+	MOVQ y+0(FP), CX
+	MOVQ gate+8(FP), DX
+	MOVQ up+16(FP), BX
+	MOVQ n+24(FP), SI
+	XORQ AX, AX
+	MOVQ SI, DI
+	SHRQ $0x04, DI
+	JZ   tail
+
+loop:
+	VMOVUPS     (DX)(AX*1), Y0
+	VMULPS      Y0, Y0, Y1
+	VMULPS      wordbf000000<>+0(SB), Y1, Y1
+	VMOVUPS     word4b400000<>+0(SB), Y2
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y1, Y2
+	VSUBPS      word4b400000<>+0(SB), Y2, Y3
+	VMOVUPS     Y1, Y4
+	VFMADD231PS wordbf318000<>+0(SB), Y3, Y4
+	VFMADD231PS word395e8083<>+0(SB), Y3, Y4
+	VMOVUPS     word39d06967<>+0(SB), Y3
+	VFMADD213PS word3b3743ce<>+0(SB), Y4, Y3
+	VFMADD213PS word3c888908<>+0(SB), Y4, Y3
+	VFMADD213PS word3daaa9c1<>+0(SB), Y4, Y3
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y4, Y3
+	VFMADD213PS word3f800000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VPSLLD      $0x17, Y2, Y2
+	VPADDD      word3f000000<>+0(SB), Y2, Y2
+	VMULPS      Y2, Y3, Y3
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y1, Y2
+	VANDNPS     Y3, Y2, Y3
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y1, Y2
+	VBLENDVPS   Y2, word7f800000<>+0(SB), Y3, Y3
+	VMOVUPS     word3f800000<>+0(SB), Y1
+	VXORPS      Y2, Y2, Y2
+	VSUBPS      Y0, Y2, Y2
+	VMAXPS      Y2, Y0, Y2
+	VMULPS      word3e6d3388<>+0(SB), Y2, Y2
+	VADDPS      word3f800000<>+0(SB), Y2, Y2
+	VDIVPS      Y2, Y1, Y1
+	VMOVUPS     word3f07dc22<>+0(SB), Y2
+	VMULPS      Y1, Y2, Y2
+	VADDPS      wordbf3a00e3<>+0(SB), Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VADDPS      word3f35f0e3<>+0(SB), Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VADDPS      wordbe11a98e<>+0(SB), Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VADDPS      word3e027906<>+0(SB), Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VMULPS      Y3, Y2, Y2
+	VMOVUPS     word3f800000<>+0(SB), Y1
+	VSUBPS      Y2, Y1, Y1
+	VCMPPS      $0x1e, word00000000<>+0(SB), Y0, Y3
+	VBLENDVPS   Y3, Y1, Y2, Y2
+	VMULPS      Y2, Y0, Y0
+	VMOVUPS     (BX)(AX*1), Y1
+	VMULPS      Y1, Y0, Y0
+	VMOVUPS     Y0, (CX)(AX*1)
+	VMOVUPS     32(DX)(AX*1), Y0
+	VMULPS      Y0, Y0, Y1
+	VMULPS      wordbf000000<>+0(SB), Y1, Y1
+	VMOVUPS     word4b400000<>+0(SB), Y2
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y1, Y2
+	VSUBPS      word4b400000<>+0(SB), Y2, Y3
+	VMOVUPS     Y1, Y4
+	VFMADD231PS wordbf318000<>+0(SB), Y3, Y4
+	VFMADD231PS word395e8083<>+0(SB), Y3, Y4
+	VMOVUPS     word39d06967<>+0(SB), Y3
+	VFMADD213PS word3b3743ce<>+0(SB), Y4, Y3
+	VFMADD213PS word3c888908<>+0(SB), Y4, Y3
+	VFMADD213PS word3daaa9c1<>+0(SB), Y4, Y3
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y4, Y3
+	VFMADD213PS word3f800000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VPSLLD      $0x17, Y2, Y2
+	VPADDD      word3f000000<>+0(SB), Y2, Y2
+	VMULPS      Y2, Y3, Y3
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y1, Y2
+	VANDNPS     Y3, Y2, Y3
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y1, Y2
+	VBLENDVPS   Y2, word7f800000<>+0(SB), Y3, Y3
+	VMOVUPS     word3f800000<>+0(SB), Y1
+	VXORPS      Y2, Y2, Y2
+	VSUBPS      Y0, Y2, Y2
+	VMAXPS      Y2, Y0, Y2
+	VMULPS      word3e6d3388<>+0(SB), Y2, Y2
+	VADDPS      word3f800000<>+0(SB), Y2, Y2
+	VDIVPS      Y2, Y1, Y1
+	VMOVUPS     word3f07dc22<>+0(SB), Y2
+	VMULPS      Y1, Y2, Y2
+	VADDPS      wordbf3a00e3<>+0(SB), Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VADDPS      word3f35f0e3<>+0(SB), Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VADDPS      wordbe11a98e<>+0(SB), Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VADDPS      word3e027906<>+0(SB), Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VMULPS      Y3, Y2, Y2
+	VMOVUPS     word3f800000<>+0(SB), Y1
+	VSUBPS      Y2, Y1, Y1
+	VCMPPS      $0x1e, word00000000<>+0(SB), Y0, Y3
+	VBLENDVPS   Y3, Y1, Y2, Y2
+	VMULPS      Y2, Y0, Y0
+	VMOVUPS     32(BX)(AX*1), Y1
+	VMULPS      Y1, Y0, Y0
+	VMOVUPS     Y0, 32(CX)(AX*1)
+	ADDQ        $0x40, AX
+	DECQ        DI
+	JNZ         loop
+
+tail:
+	ANDQ        $0x0f, SI
+	JZ          done
+	LEAQ        tail<>+0(SB), DI
+	NEGQ        SI
+	VMOVUPS     64(DI)(SI*4), Y0
+	VMOVUPS     96(DI)(SI*4), Y1
+	VMASKMOVPS  (DX)(AX*1), Y0, Y2
+	VMULPS      Y2, Y2, Y3
+	VMULPS      wordbf000000<>+0(SB), Y3, Y3
+	VMOVUPS     word4b400000<>+0(SB), Y4
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y3, Y4
+	VSUBPS      word4b400000<>+0(SB), Y4, Y5
+	VMOVUPS     Y3, Y6
+	VFMADD231PS wordbf318000<>+0(SB), Y5, Y6
+	VFMADD231PS word395e8083<>+0(SB), Y5, Y6
+	VMOVUPS     word39d06967<>+0(SB), Y5
+	VFMADD213PS word3b3743ce<>+0(SB), Y6, Y5
+	VFMADD213PS word3c888908<>+0(SB), Y6, Y5
+	VFMADD213PS word3daaa9c1<>+0(SB), Y6, Y5
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y6, Y5
+	VFMADD213PS word3f800000<>+0(SB), Y6, Y5
+	VFMADD213PS word40000000<>+0(SB), Y6, Y5
+	VFMADD213PS word40000000<>+0(SB), Y6, Y5
+	VPSLLD      $0x17, Y4, Y4
+	VPADDD      word3f000000<>+0(SB), Y4, Y4
+	VMULPS      Y4, Y5, Y5
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y3, Y4
+	VANDNPS     Y5, Y4, Y5
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y3, Y4
+	VBLENDVPS   Y4, word7f800000<>+0(SB), Y5, Y5
+	VMOVUPS     word3f800000<>+0(SB), Y3
+	VXORPS      Y4, Y4, Y4
+	VSUBPS      Y2, Y4, Y4
+	VMAXPS      Y4, Y2, Y4
+	VMULPS      word3e6d3388<>+0(SB), Y4, Y4
+	VADDPS      word3f800000<>+0(SB), Y4, Y4
+	VDIVPS      Y4, Y3, Y3
+	VMOVUPS     word3f07dc22<>+0(SB), Y4
+	VMULPS      Y3, Y4, Y4
+	VADDPS      wordbf3a00e3<>+0(SB), Y4, Y4
+	VMULPS      Y3, Y4, Y4
+	VADDPS      word3f35f0e3<>+0(SB), Y4, Y4
+	VMULPS      Y3, Y4, Y4
+	VADDPS      wordbe11a98e<>+0(SB), Y4, Y4
+	VMULPS      Y3, Y4, Y4
+	VADDPS      word3e027906<>+0(SB), Y4, Y4
+	VMULPS      Y3, Y4, Y4
+	VMULPS      Y5, Y4, Y4
+	VMOVUPS     word3f800000<>+0(SB), Y3
+	VSUBPS      Y4, Y3, Y3
+	VCMPPS      $0x1e, word00000000<>+0(SB), Y2, Y5
+	VBLENDVPS   Y5, Y3, Y4, Y4
+	VMULPS      Y4, Y2, Y2
+	VMASKMOVPS  (BX)(AX*1), Y0, Y3
+	VMULPS      Y3, Y2, Y2
+	VMASKMOVPS  Y2, Y0, (CX)(AX*1)
+	VMASKMOVPS  32(DX)(AX*1), Y1, Y0
+	VMULPS      Y0, Y0, Y2
+	VMULPS      wordbf000000<>+0(SB), Y2, Y2
+	VMOVUPS     word4b400000<>+0(SB), Y3
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y2, Y3
+	VSUBPS      word4b400000<>+0(SB), Y3, Y4
+	VMOVUPS     Y2, Y5
+	VFMADD231PS wordbf318000<>+0(SB), Y4, Y5
+	VFMADD231PS word395e8083<>+0(SB), Y4, Y5
+	VMOVUPS     word39d06967<>+0(SB), Y4
+	VFMADD213PS word3b3743ce<>+0(SB), Y5, Y4
+	VFMADD213PS word3c888908<>+0(SB), Y5, Y4
+	VFMADD213PS word3daaa9c1<>+0(SB), Y5, Y4
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y5, Y4
+	VFMADD213PS word3f800000<>+0(SB), Y5, Y4
+	VFMADD213PS word40000000<>+0(SB), Y5, Y4
+	VFMADD213PS word40000000<>+0(SB), Y5, Y4
+	VPSLLD      $0x17, Y3, Y3
+	VPADDD      word3f000000<>+0(SB), Y3, Y3
+	VMULPS      Y3, Y4, Y4
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y2, Y3
+	VANDNPS     Y4, Y3, Y4
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y2, Y3
+	VBLENDVPS   Y3, word7f800000<>+0(SB), Y4, Y4
+	VMOVUPS     word3f800000<>+0(SB), Y2
+	VXORPS      Y3, Y3, Y3
+	VSUBPS      Y0, Y3, Y3
+	VMAXPS      Y3, Y0, Y3
+	VMULPS      word3e6d3388<>+0(SB), Y3, Y3
+	VADDPS      word3f800000<>+0(SB), Y3, Y3
+	VDIVPS      Y3, Y2, Y2
+	VMOVUPS     word3f07dc22<>+0(SB), Y3
+	VMULPS      Y2, Y3, Y3
+	VADDPS      wordbf3a00e3<>+0(SB), Y3, Y3
+	VMULPS      Y2, Y3, Y3
+	VADDPS      word3f35f0e3<>+0(SB), Y3, Y3
+	VMULPS      Y2, Y3, Y3
+	VADDPS      wordbe11a98e<>+0(SB), Y3, Y3
+	VMULPS      Y2, Y3, Y3
+	VADDPS      word3e027906<>+0(SB), Y3, Y3
+	VMULPS      Y2, Y3, Y3
+	VMULPS      Y4, Y3, Y3
+	VMOVUPS     word3f800000<>+0(SB), Y2
+	VSUBPS      Y3, Y2, Y2
+	VCMPPS      $0x1e, word00000000<>+0(SB), Y0, Y4
+	VBLENDVPS   Y4, Y2, Y3, Y3
+	VMULPS      Y3, Y0, Y0
+	VMASKMOVPS  32(BX)(AX*1), Y1, Y2
+	VMULPS      Y2, Y0, Y0
+	VMASKMOVPS  Y0, Y1, 32(CX)(AX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func gatedBackwardGeluErfAVX2(dgate *float32, dup *float32, y *float32, gate *float32, up *float32, dy *float32, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·gatedBackwardGeluErfAVX2(SB), NOSPLIT, $0-56
+	MOVQ dgate+0(FP), CX
+	MOVQ dup+8(FP), DX
+	MOVQ y+16(FP), BX
+	MOVQ gate+24(FP), SI
+	MOVQ up+32(FP), DI
+	MOVQ dy+40(FP), R8
+	MOVQ n+48(FP), R9
+	XORQ AX, AX
+	MOVQ R9, R10
+	SHRQ $0x04, R10
+	JZ   tail
+
+loop:
+	VMOVUPS     (SI)(AX*1), Y0
+	VMULPS      Y0, Y0, Y1
+	VMULPS      wordbf000000<>+0(SB), Y1, Y1
+	VMOVUPS     word4b400000<>+0(SB), Y2
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y1, Y2
+	VSUBPS      word4b400000<>+0(SB), Y2, Y3
+	VMOVUPS     Y1, Y4
+	VFMADD231PS wordbf318000<>+0(SB), Y3, Y4
+	VFMADD231PS word395e8083<>+0(SB), Y3, Y4
+	VMOVUPS     word39d06967<>+0(SB), Y3
+	VFMADD213PS word3b3743ce<>+0(SB), Y4, Y3
+	VFMADD213PS word3c888908<>+0(SB), Y4, Y3
+	VFMADD213PS word3daaa9c1<>+0(SB), Y4, Y3
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y4, Y3
+	VFMADD213PS word3f800000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VPSLLD      $0x17, Y2, Y2
+	VPADDD      word3f000000<>+0(SB), Y2, Y2
+	VMULPS      Y2, Y3, Y3
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y1, Y2
+	VANDNPS     Y3, Y2, Y3
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y1, Y2
+	VBLENDVPS   Y2, word7f800000<>+0(SB), Y3, Y3
+	VMOVUPS     word3f800000<>+0(SB), Y1
+	VXORPS      Y2, Y2, Y2
+	VSUBPS      Y0, Y2, Y2
+	VMAXPS      Y2, Y0, Y2
+	VMULPS      word3e6d3388<>+0(SB), Y2, Y2
+	VADDPS      word3f800000<>+0(SB), Y2, Y2
+	VDIVPS      Y2, Y1, Y1
+	VMOVUPS     word3f07dc22<>+0(SB), Y2
+	VMULPS      Y1, Y2, Y2
+	VADDPS      wordbf3a00e3<>+0(SB), Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VADDPS      word3f35f0e3<>+0(SB), Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VADDPS      wordbe11a98e<>+0(SB), Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VADDPS      word3e027906<>+0(SB), Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VMULPS      Y3, Y2, Y2
+	VMOVUPS     word3f800000<>+0(SB), Y1
+	VSUBPS      Y2, Y1, Y1
+	VCMPPS      $0x1e, word00000000<>+0(SB), Y0, Y4
+	VBLENDVPS   Y4, Y1, Y2, Y2
+	VMULPS      Y0, Y3, Y3
+	VMULPS      word3ecc422a<>+0(SB), Y3, Y3
+	VADDPS      Y2, Y3, Y3
+	VMULPS      Y2, Y0, Y0
+	VMOVUPS     (DI)(AX*1), Y1
+	VMOVUPS     (R8)(AX*1), Y2
+	VMULPS      Y2, Y1, Y4
+	VMULPS      Y3, Y4, Y4
+	VMOVUPS     Y4, (CX)(AX*1)
+	VMULPS      Y2, Y0, Y2
+	VMOVUPS     Y2, (DX)(AX*1)
+	VMULPS      Y1, Y0, Y0
+	VMOVUPS     Y0, (BX)(AX*1)
+	VMOVUPS     32(SI)(AX*1), Y0
+	VMULPS      Y0, Y0, Y1
+	VMULPS      wordbf000000<>+0(SB), Y1, Y1
+	VMOVUPS     word4b400000<>+0(SB), Y2
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y1, Y2
+	VSUBPS      word4b400000<>+0(SB), Y2, Y3
+	VMOVUPS     Y1, Y4
+	VFMADD231PS wordbf318000<>+0(SB), Y3, Y4
+	VFMADD231PS word395e8083<>+0(SB), Y3, Y4
+	VMOVUPS     word39d06967<>+0(SB), Y3
+	VFMADD213PS word3b3743ce<>+0(SB), Y4, Y3
+	VFMADD213PS word3c888908<>+0(SB), Y4, Y3
+	VFMADD213PS word3daaa9c1<>+0(SB), Y4, Y3
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y4, Y3
+	VFMADD213PS word3f800000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VPSLLD      $0x17, Y2, Y2
+	VPADDD      word3f000000<>+0(SB), Y2, Y2
+	VMULPS      Y2, Y3, Y3
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y1, Y2
+	VANDNPS     Y3, Y2, Y3
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y1, Y2
+	VBLENDVPS   Y2, word7f800000<>+0(SB), Y3, Y3
+	VMOVUPS     word3f800000<>+0(SB), Y1
+	VXORPS      Y2, Y2, Y2
+	VSUBPS      Y0, Y2, Y2
+	VMAXPS      Y2, Y0, Y2
+	VMULPS      word3e6d3388<>+0(SB), Y2, Y2
+	VADDPS      word3f800000<>+0(SB), Y2, Y2
+	VDIVPS      Y2, Y1, Y1
+	VMOVUPS     word3f07dc22<>+0(SB), Y2
+	VMULPS      Y1, Y2, Y2
+	VADDPS      wordbf3a00e3<>+0(SB), Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VADDPS      word3f35f0e3<>+0(SB), Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VADDPS      wordbe11a98e<>+0(SB), Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VADDPS      word3e027906<>+0(SB), Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VMULPS      Y3, Y2, Y2
+	VMOVUPS     word3f800000<>+0(SB), Y1
+	VSUBPS      Y2, Y1, Y1
+	VCMPPS      $0x1e, word00000000<>+0(SB), Y0, Y4
+	VBLENDVPS   Y4, Y1, Y2, Y2
+	VMULPS      Y0, Y3, Y3
+	VMULPS      word3ecc422a<>+0(SB), Y3, Y3
+	VADDPS      Y2, Y3, Y3
+	VMULPS      Y2, Y0, Y0
+	VMOVUPS     32(DI)(AX*1), Y1
+	VMOVUPS     32(R8)(AX*1), Y2
+	VMULPS      Y2, Y1, Y4
+	VMULPS      Y3, Y4, Y4
+	VMOVUPS     Y4, 32(CX)(AX*1)
+	VMULPS      Y2, Y0, Y2
+	VMOVUPS     Y2, 32(DX)(AX*1)
+	VMULPS      Y1, Y0, Y0
+	VMOVUPS     Y0, 32(BX)(AX*1)
+	ADDQ        $0x40, AX
+	DECQ        R10
+	JNZ         loop
+
+tail:
+	ANDQ        $0x0f, R9
+	JZ          done
+	LEAQ        tail<>+0(SB), R10
+	NEGQ        R9
+	VMOVUPS     64(R10)(R9*4), Y0
+	VMOVUPS     96(R10)(R9*4), Y1
+	VMASKMOVPS  (SI)(AX*1), Y0, Y2
+	VMULPS      Y2, Y2, Y3
+	VMULPS      wordbf000000<>+0(SB), Y3, Y3
+	VMOVUPS     word4b400000<>+0(SB), Y4
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y3, Y4
+	VSUBPS      word4b400000<>+0(SB), Y4, Y5
+	VMOVUPS     Y3, Y6
+	VFMADD231PS wordbf318000<>+0(SB), Y5, Y6
+	VFMADD231PS word395e8083<>+0(SB), Y5, Y6
+	VMOVUPS     word39d06967<>+0(SB), Y5
+	VFMADD213PS word3b3743ce<>+0(SB), Y6, Y5
+	VFMADD213PS word3c888908<>+0(SB), Y6, Y5
+	VFMADD213PS word3daaa9c1<>+0(SB), Y6, Y5
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y6, Y5
+	VFMADD213PS word3f800000<>+0(SB), Y6, Y5
+	VFMADD213PS word40000000<>+0(SB), Y6, Y5
+	VFMADD213PS word40000000<>+0(SB), Y6, Y5
+	VPSLLD      $0x17, Y4, Y4
+	VPADDD      word3f000000<>+0(SB), Y4, Y4
+	VMULPS      Y4, Y5, Y5
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y3, Y4
+	VANDNPS     Y5, Y4, Y5
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y3, Y4
+	VBLENDVPS   Y4, word7f800000<>+0(SB), Y5, Y5
+	VMOVUPS     word3f800000<>+0(SB), Y3
+	VXORPS      Y4, Y4, Y4
+	VSUBPS      Y2, Y4, Y4
+	VMAXPS      Y4, Y2, Y4
+	VMULPS      word3e6d3388<>+0(SB), Y4, Y4
+	VADDPS      word3f800000<>+0(SB), Y4, Y4
+	VDIVPS      Y4, Y3, Y3
+	VMOVUPS     word3f07dc22<>+0(SB), Y4
+	VMULPS      Y3, Y4, Y4
+	VADDPS      wordbf3a00e3<>+0(SB), Y4, Y4
+	VMULPS      Y3, Y4, Y4
+	VADDPS      word3f35f0e3<>+0(SB), Y4, Y4
+	VMULPS      Y3, Y4, Y4
+	VADDPS      wordbe11a98e<>+0(SB), Y4, Y4
+	VMULPS      Y3, Y4, Y4
+	VADDPS      word3e027906<>+0(SB), Y4, Y4
+	VMULPS      Y3, Y4, Y4
+	VMULPS      Y5, Y4, Y4
+	VMOVUPS     word3f800000<>+0(SB), Y3
+	VSUBPS      Y4, Y3, Y3
+	VCMPPS      $0x1e, word00000000<>+0(SB), Y2, Y6
+	VBLENDVPS   Y6, Y3, Y4, Y4
+	VMULPS      Y2, Y5, Y5
+	VMULPS      word3ecc422a<>+0(SB), Y5, Y5
+	VADDPS      Y4, Y5, Y5
+	VMULPS      Y4, Y2, Y2
+	VMASKMOVPS  (DI)(AX*1), Y0, Y3
+	VMASKMOVPS  (R8)(AX*1), Y0, Y4
+	VMULPS      Y4, Y3, Y6
+	VMULPS      Y5, Y6, Y6
+	VMASKMOVPS  Y6, Y0, (CX)(AX*1)
+	VMULPS      Y4, Y2, Y4
+	VMASKMOVPS  Y4, Y0, (DX)(AX*1)
+	VMULPS      Y3, Y2, Y2
+	VMASKMOVPS  Y2, Y0, (BX)(AX*1)
+	VMASKMOVPS  32(SI)(AX*1), Y1, Y0
+	VMULPS      Y0, Y0, Y2
+	VMULPS      wordbf000000<>+0(SB), Y2, Y2
+	VMOVUPS     word4b400000<>+0(SB), Y3
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y2, Y3
+	VSUBPS      word4b400000<>+0(SB), Y3, Y4
+	VMOVUPS     Y2, Y5
+	VFMADD231PS wordbf318000<>+0(SB), Y4, Y5
+	VFMADD231PS word395e8083<>+0(SB), Y4, Y5
+	VMOVUPS     word39d06967<>+0(SB), Y4
+	VFMADD213PS word3b3743ce<>+0(SB), Y5, Y4
+	VFMADD213PS word3c888908<>+0(SB), Y5, Y4
+	VFMADD213PS word3daaa9c1<>+0(SB), Y5, Y4
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y5, Y4
+	VFMADD213PS word3f800000<>+0(SB), Y5, Y4
+	VFMADD213PS word40000000<>+0(SB), Y5, Y4
+	VFMADD213PS word40000000<>+0(SB), Y5, Y4
+	VPSLLD      $0x17, Y3, Y3
+	VPADDD      word3f000000<>+0(SB), Y3, Y3
+	VMULPS      Y3, Y4, Y4
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y2, Y3
+	VANDNPS     Y4, Y3, Y4
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y2, Y3
+	VBLENDVPS   Y3, word7f800000<>+0(SB), Y4, Y4
+	VMOVUPS     word3f800000<>+0(SB), Y2
+	VXORPS      Y3, Y3, Y3
+	VSUBPS      Y0, Y3, Y3
+	VMAXPS      Y3, Y0, Y3
+	VMULPS      word3e6d3388<>+0(SB), Y3, Y3
+	VADDPS      word3f800000<>+0(SB), Y3, Y3
+	VDIVPS      Y3, Y2, Y2
+	VMOVUPS     word3f07dc22<>+0(SB), Y3
+	VMULPS      Y2, Y3, Y3
+	VADDPS      wordbf3a00e3<>+0(SB), Y3, Y3
+	VMULPS      Y2, Y3, Y3
+	VADDPS      word3f35f0e3<>+0(SB), Y3, Y3
+	VMULPS      Y2, Y3, Y3
+	VADDPS      wordbe11a98e<>+0(SB), Y3, Y3
+	VMULPS      Y2, Y3, Y3
+	VADDPS      word3e027906<>+0(SB), Y3, Y3
+	VMULPS      Y2, Y3, Y3
+	VMULPS      Y4, Y3, Y3
+	VMOVUPS     word3f800000<>+0(SB), Y2
+	VSUBPS      Y3, Y2, Y2
+	VCMPPS      $0x1e, word00000000<>+0(SB), Y0, Y5
+	VBLENDVPS   Y5, Y2, Y3, Y3
+	VMULPS      Y0, Y4, Y4
+	VMULPS      word3ecc422a<>+0(SB), Y4, Y4
+	VADDPS      Y3, Y4, Y4
+	VMULPS      Y3, Y0, Y0
+	VMASKMOVPS  32(DI)(AX*1), Y1, Y2
+	VMASKMOVPS  32(R8)(AX*1), Y1, Y3
+	VMULPS      Y3, Y2, Y5
+	VMULPS      Y4, Y5, Y5
+	VMASKMOVPS  Y5, Y1, 32(CX)(AX*1)
+	VMULPS      Y3, Y0, Y3
+	VMASKMOVPS  Y3, Y1, 32(DX)(AX*1)
+	VMULPS      Y2, Y0, Y0
+	VMASKMOVPS  Y0, Y1, 32(BX)(AX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func forwardReLUAVX2(y *float32, x *float32, n int)
+// Requires: AVX
+TEXT ·forwardReLUAVX2(SB), NOSPLIT, $0-24
+	MOVQ y+0(FP), CX
+	MOVQ x+8(FP), DX
+	MOVQ n+16(FP), BX
+	XORQ AX, AX
+	MOVQ BX, SI
+	SHRQ $0x04, SI
+	JZ   tail
+
+loop:
+	VMOVUPS (DX)(AX*1), Y0
+	VCMPPS  $0x16, word00000000<>+0(SB), Y0, Y1
+	VANDPS  Y0, Y1, Y1
+	VMOVUPS Y1, (CX)(AX*1)
+	VMOVUPS 32(DX)(AX*1), Y0
+	VCMPPS  $0x16, word00000000<>+0(SB), Y0, Y1
+	VANDPS  Y0, Y1, Y1
+	VMOVUPS Y1, 32(CX)(AX*1)
+	ADDQ    $0x40, AX
+	DECQ    SI
+	JNZ     loop
+
+tail:
+	ANDQ       $0x0f, BX
+	JZ         done
+	LEAQ       tail<>+0(SB), SI
+	NEGQ       BX
+	VMOVUPS    64(SI)(BX*4), Y0
+	VMOVUPS    96(SI)(BX*4), Y1
+	VMASKMOVPS (DX)(AX*1), Y0, Y2
+	VCMPPS     $0x16, word00000000<>+0(SB), Y2, Y3
+	VANDPS     Y2, Y3, Y3
+	VMASKMOVPS Y3, Y0, (CX)(AX*1)
+	VMASKMOVPS 32(DX)(AX*1), Y1, Y0
+	VCMPPS     $0x16, word00000000<>+0(SB), Y0, Y2
+	VANDPS     Y0, Y2, Y2
+	VMASKMOVPS Y2, Y1, 32(CX)(AX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func bothReLUAVX2(dx *float32, x *float32, dy *float32, y *float32, n int)
+// Requires: AVX
+TEXT ·bothReLUAVX2(SB), NOSPLIT, $0-40
+	MOVQ dx+0(FP), CX
+	MOVQ x+8(FP), DX
+	MOVQ dy+16(FP), BX
+	MOVQ y+24(FP), SI
+	MOVQ n+32(FP), DI
+	XORQ AX, AX
+	MOVQ DI, R8
+	SHRQ $0x04, R8
+	JZ   tail
+
+loop:
+	VMOVUPS (DX)(AX*1), Y0
+	VCMPPS  $0x16, word00000000<>+0(SB), Y0, Y1
+	VANDPS  Y0, Y1, Y1
+	VCMPPS  $0x16, word00000000<>+0(SB), Y0, Y0
+	VANDPS  word3f800000<>+0(SB), Y0, Y0
+	VMOVUPS Y1, (SI)(AX*1)
+	VMOVUPS (BX)(AX*1), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS Y1, (CX)(AX*1)
+	VMOVUPS 32(DX)(AX*1), Y0
+	VCMPPS  $0x16, word00000000<>+0(SB), Y0, Y1
+	VANDPS  Y0, Y1, Y1
+	VCMPPS  $0x16, word00000000<>+0(SB), Y0, Y0
+	VANDPS  word3f800000<>+0(SB), Y0, Y0
+	VMOVUPS Y1, 32(SI)(AX*1)
+	VMOVUPS 32(BX)(AX*1), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS Y1, 32(CX)(AX*1)
+	ADDQ    $0x40, AX
+	DECQ    R8
+	JNZ     loop
+
+tail:
+	ANDQ       $0x0f, DI
+	JZ         done
+	LEAQ       tail<>+0(SB), R8
+	NEGQ       DI
+	VMOVUPS    64(R8)(DI*4), Y0
+	VMOVUPS    96(R8)(DI*4), Y1
+	VMASKMOVPS (DX)(AX*1), Y0, Y2
+	VCMPPS     $0x16, word00000000<>+0(SB), Y2, Y3
+	VANDPS     Y2, Y3, Y3
+	VCMPPS     $0x16, word00000000<>+0(SB), Y2, Y2
+	VANDPS     word3f800000<>+0(SB), Y2, Y2
+	VMASKMOVPS Y3, Y0, (SI)(AX*1)
+	VMASKMOVPS (BX)(AX*1), Y0, Y3
+	VMULPS     Y2, Y3, Y3
+	VMASKMOVPS Y3, Y0, (CX)(AX*1)
+	VMASKMOVPS 32(DX)(AX*1), Y1, Y0
+	VCMPPS     $0x16, word00000000<>+0(SB), Y0, Y2
+	VANDPS     Y0, Y2, Y2
+	VCMPPS     $0x16, word00000000<>+0(SB), Y0, Y0
+	VANDPS     word3f800000<>+0(SB), Y0, Y0
+	VMASKMOVPS Y2, Y1, 32(SI)(AX*1)
+	VMASKMOVPS 32(BX)(AX*1), Y1, Y2
+	VMULPS     Y0, Y2, Y2
+	VMASKMOVPS Y2, Y1, 32(CX)(AX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func gatedReLUAVX2(y *float32, gate *float32, up *float32, n int)
+// Requires: AVX
+TEXT ·gatedReLUAVX2(SB), NOSPLIT, $0-32
+	MOVQ y+0(FP), CX
+	MOVQ gate+8(FP), DX
+	MOVQ up+16(FP), BX
+	MOVQ n+24(FP), SI
+	XORQ AX, AX
+	MOVQ SI, DI
+	SHRQ $0x04, DI
+	JZ   tail
+
+loop:
+	VMOVUPS (DX)(AX*1), Y0
+	VCMPPS  $0x16, word00000000<>+0(SB), Y0, Y1
+	VANDPS  Y0, Y1, Y1
+	VMOVUPS (BX)(AX*1), Y0
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS Y1, (CX)(AX*1)
+	VMOVUPS 32(DX)(AX*1), Y0
+	VCMPPS  $0x16, word00000000<>+0(SB), Y0, Y1
+	VANDPS  Y0, Y1, Y1
+	VMOVUPS 32(BX)(AX*1), Y0
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS Y1, 32(CX)(AX*1)
+	ADDQ    $0x40, AX
+	DECQ    DI
+	JNZ     loop
+
+tail:
+	ANDQ       $0x0f, SI
+	JZ         done
+	LEAQ       tail<>+0(SB), DI
+	NEGQ       SI
+	VMOVUPS    64(DI)(SI*4), Y0
+	VMOVUPS    96(DI)(SI*4), Y1
+	VMASKMOVPS (DX)(AX*1), Y0, Y2
+	VCMPPS     $0x16, word00000000<>+0(SB), Y2, Y3
+	VANDPS     Y2, Y3, Y3
+	VMASKMOVPS (BX)(AX*1), Y0, Y2
+	VMULPS     Y2, Y3, Y3
+	VMASKMOVPS Y3, Y0, (CX)(AX*1)
+	VMASKMOVPS 32(DX)(AX*1), Y1, Y0
+	VCMPPS     $0x16, word00000000<>+0(SB), Y0, Y2
+	VANDPS     Y0, Y2, Y2
+	VMASKMOVPS 32(BX)(AX*1), Y1, Y0
+	VMULPS     Y0, Y2, Y2
+	VMASKMOVPS Y2, Y1, 32(CX)(AX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func gatedBackwardReLUAVX2(dgate *float32, dup *float32, y *float32, gate *float32, up *float32, dy *float32, n int)
+// Requires: AVX
+TEXT ·gatedBackwardReLUAVX2(SB), NOSPLIT, $0-56
+	MOVQ dgate+0(FP), CX
+	MOVQ dup+8(FP), DX
+	MOVQ y+16(FP), BX
+	MOVQ gate+24(FP), SI
+	MOVQ up+32(FP), DI
+	MOVQ dy+40(FP), R8
+	MOVQ n+48(FP), R9
+	XORQ AX, AX
+	MOVQ R9, R10
+	SHRQ $0x04, R10
+	JZ   tail
+
+loop:
+	VMOVUPS (SI)(AX*1), Y0
+	VCMPPS  $0x16, word00000000<>+0(SB), Y0, Y1
+	VANDPS  Y0, Y1, Y1
+	VCMPPS  $0x16, word00000000<>+0(SB), Y0, Y0
+	VANDPS  word3f800000<>+0(SB), Y0, Y0
+	VMOVUPS (DI)(AX*1), Y2
+	VMOVUPS (R8)(AX*1), Y3
+	VMULPS  Y3, Y2, Y4
+	VMULPS  Y0, Y4, Y4
+	VMOVUPS Y4, (CX)(AX*1)
+	VMULPS  Y3, Y1, Y3
+	VMOVUPS Y3, (DX)(AX*1)
+	VMULPS  Y2, Y1, Y1
+	VMOVUPS Y1, (BX)(AX*1)
+	VMOVUPS 32(SI)(AX*1), Y0
+	VCMPPS  $0x16, word00000000<>+0(SB), Y0, Y1
+	VANDPS  Y0, Y1, Y1
+	VCMPPS  $0x16, word00000000<>+0(SB), Y0, Y0
+	VANDPS  word3f800000<>+0(SB), Y0, Y0
+	VMOVUPS 32(DI)(AX*1), Y2
+	VMOVUPS 32(R8)(AX*1), Y3
+	VMULPS  Y3, Y2, Y4
+	VMULPS  Y0, Y4, Y4
+	VMOVUPS Y4, 32(CX)(AX*1)
+	VMULPS  Y3, Y1, Y3
+	VMOVUPS Y3, 32(DX)(AX*1)
+	VMULPS  Y2, Y1, Y1
+	VMOVUPS Y1, 32(BX)(AX*1)
+	ADDQ    $0x40, AX
+	DECQ    R10
+	JNZ     loop
+
+tail:
+	ANDQ       $0x0f, R9
+	JZ         done
+	LEAQ       tail<>+0(SB), R10
+	NEGQ       R9
+	VMOVUPS    64(R10)(R9*4), Y0
+	VMOVUPS    96(R10)(R9*4), Y1
+	VMASKMOVPS (SI)(AX*1), Y0, Y2
+	VCMPPS     $0x16, word00000000<>+0(SB), Y2, Y3
+	VANDPS     Y2, Y3, Y3
+	VCMPPS     $0x16, word00000000<>+0(SB), Y2, Y2
+	VANDPS     word3f800000<>+0(SB), Y2, Y2
+	VMASKMOVPS (DI)(AX*1), Y0, Y4
+	VMASKMOVPS (R8)(AX*1), Y0, Y5
+	VMULPS     Y5, Y4, Y6
+	VMULPS     Y2, Y6, Y6
+	VMASKMOVPS Y6, Y0, (CX)(AX*1)
+	VMULPS     Y5, Y3, Y5
+	VMASKMOVPS Y5, Y0, (DX)(AX*1)
+	VMULPS     Y4, Y3, Y3
+	VMASKMOVPS Y3, Y0, (BX)(AX*1)
+	VMASKMOVPS 32(SI)(AX*1), Y1, Y0
+	VCMPPS     $0x16, word00000000<>+0(SB), Y0, Y2
+	VANDPS     Y0, Y2, Y2
+	VCMPPS     $0x16, word00000000<>+0(SB), Y0, Y0
+	VANDPS     word3f800000<>+0(SB), Y0, Y0
+	VMASKMOVPS 32(DI)(AX*1), Y1, Y3
+	VMASKMOVPS 32(R8)(AX*1), Y1, Y4
+	VMULPS     Y4, Y3, Y5
+	VMULPS     Y0, Y5, Y5
+	VMASKMOVPS Y5, Y1, 32(CX)(AX*1)
+	VMULPS     Y4, Y2, Y4
+	VMASKMOVPS Y4, Y1, 32(DX)(AX*1)
+	VMULPS     Y3, Y2, Y2
+	VMASKMOVPS Y2, Y1, 32(BX)(AX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func forwardReLUSquaredAVX2(y *float32, x *float32, n int)
+// Requires: AVX
+TEXT ·forwardReLUSquaredAVX2(SB), NOSPLIT, $0-24
+	MOVQ y+0(FP), CX
+	MOVQ x+8(FP), DX
+	MOVQ n+16(FP), BX
+	XORQ AX, AX
+	MOVQ BX, SI
+	SHRQ $0x04, SI
+	JZ   tail
+
+loop:
+	VMOVUPS (DX)(AX*1), Y0
+	VCMPPS  $0x16, word00000000<>+0(SB), Y0, Y1
+	VANDPS  Y0, Y1, Y1
+	VMULPS  Y1, Y1, Y1
+	VMOVUPS Y1, (CX)(AX*1)
+	VMOVUPS 32(DX)(AX*1), Y0
+	VCMPPS  $0x16, word00000000<>+0(SB), Y0, Y1
+	VANDPS  Y0, Y1, Y1
+	VMULPS  Y1, Y1, Y1
+	VMOVUPS Y1, 32(CX)(AX*1)
+	ADDQ    $0x40, AX
+	DECQ    SI
+	JNZ     loop
+
+tail:
+	ANDQ       $0x0f, BX
+	JZ         done
+	LEAQ       tail<>+0(SB), SI
+	NEGQ       BX
+	VMOVUPS    64(SI)(BX*4), Y0
+	VMOVUPS    96(SI)(BX*4), Y1
+	VMASKMOVPS (DX)(AX*1), Y0, Y2
+	VCMPPS     $0x16, word00000000<>+0(SB), Y2, Y3
+	VANDPS     Y2, Y3, Y3
+	VMULPS     Y3, Y3, Y3
+	VMASKMOVPS Y3, Y0, (CX)(AX*1)
+	VMASKMOVPS 32(DX)(AX*1), Y1, Y0
+	VCMPPS     $0x16, word00000000<>+0(SB), Y0, Y2
+	VANDPS     Y0, Y2, Y2
+	VMULPS     Y2, Y2, Y2
+	VMASKMOVPS Y2, Y1, 32(CX)(AX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func bothReLUSquaredAVX2(dx *float32, x *float32, dy *float32, y *float32, n int)
+// Requires: AVX
+TEXT ·bothReLUSquaredAVX2(SB), NOSPLIT, $0-40
+	MOVQ dx+0(FP), CX
+	MOVQ x+8(FP), DX
+	MOVQ dy+16(FP), BX
+	MOVQ y+24(FP), SI
+	MOVQ n+32(FP), DI
+	XORQ AX, AX
+	MOVQ DI, R8
+	SHRQ $0x04, R8
+	JZ   tail
+
+loop:
+	VMOVUPS (DX)(AX*1), Y0
+	VCMPPS  $0x16, word00000000<>+0(SB), Y0, Y1
+	VANDPS  Y0, Y1, Y1
+	VADDPS  Y1, Y1, Y0
+	VMULPS  Y1, Y1, Y1
+	VMOVUPS Y1, (SI)(AX*1)
+	VMOVUPS (BX)(AX*1), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS Y1, (CX)(AX*1)
+	VMOVUPS 32(DX)(AX*1), Y0
+	VCMPPS  $0x16, word00000000<>+0(SB), Y0, Y1
+	VANDPS  Y0, Y1, Y1
+	VADDPS  Y1, Y1, Y0
+	VMULPS  Y1, Y1, Y1
+	VMOVUPS Y1, 32(SI)(AX*1)
+	VMOVUPS 32(BX)(AX*1), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS Y1, 32(CX)(AX*1)
+	ADDQ    $0x40, AX
+	DECQ    R8
+	JNZ     loop
+
+tail:
+	ANDQ       $0x0f, DI
+	JZ         done
+	LEAQ       tail<>+0(SB), R8
+	NEGQ       DI
+	VMOVUPS    64(R8)(DI*4), Y0
+	VMOVUPS    96(R8)(DI*4), Y1
+	VMASKMOVPS (DX)(AX*1), Y0, Y2
+	VCMPPS     $0x16, word00000000<>+0(SB), Y2, Y3
+	VANDPS     Y2, Y3, Y3
+	VADDPS     Y3, Y3, Y2
+	VMULPS     Y3, Y3, Y3
+	VMASKMOVPS Y3, Y0, (SI)(AX*1)
+	VMASKMOVPS (BX)(AX*1), Y0, Y3
+	VMULPS     Y2, Y3, Y3
+	VMASKMOVPS Y3, Y0, (CX)(AX*1)
+	VMASKMOVPS 32(DX)(AX*1), Y1, Y0
+	VCMPPS     $0x16, word00000000<>+0(SB), Y0, Y2
+	VANDPS     Y0, Y2, Y2
+	VADDPS     Y2, Y2, Y0
+	VMULPS     Y2, Y2, Y2
+	VMASKMOVPS Y2, Y1, 32(SI)(AX*1)
+	VMASKMOVPS 32(BX)(AX*1), Y1, Y2
+	VMULPS     Y0, Y2, Y2
+	VMASKMOVPS Y2, Y1, 32(CX)(AX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func gatedReLUSquaredAVX2(y *float32, gate *float32, up *float32, n int)
+// Requires: AVX
+TEXT ·gatedReLUSquaredAVX2(SB), NOSPLIT, $0-32
+	MOVQ y+0(FP), CX
+	MOVQ gate+8(FP), DX
+	MOVQ up+16(FP), BX
+	MOVQ n+24(FP), SI
+	XORQ AX, AX
+	MOVQ SI, DI
+	SHRQ $0x04, DI
+	JZ   tail
+
+loop:
+	VMOVUPS (DX)(AX*1), Y0
+	VCMPPS  $0x16, word00000000<>+0(SB), Y0, Y1
+	VANDPS  Y0, Y1, Y1
+	VMULPS  Y1, Y1, Y1
+	VMOVUPS (BX)(AX*1), Y0
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS Y1, (CX)(AX*1)
+	VMOVUPS 32(DX)(AX*1), Y0
+	VCMPPS  $0x16, word00000000<>+0(SB), Y0, Y1
+	VANDPS  Y0, Y1, Y1
+	VMULPS  Y1, Y1, Y1
+	VMOVUPS 32(BX)(AX*1), Y0
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS Y1, 32(CX)(AX*1)
+	ADDQ    $0x40, AX
+	DECQ    DI
+	JNZ     loop
+
+tail:
+	ANDQ       $0x0f, SI
+	JZ         done
+	LEAQ       tail<>+0(SB), DI
+	NEGQ       SI
+	VMOVUPS    64(DI)(SI*4), Y0
+	VMOVUPS    96(DI)(SI*4), Y1
+	VMASKMOVPS (DX)(AX*1), Y0, Y2
+	VCMPPS     $0x16, word00000000<>+0(SB), Y2, Y3
+	VANDPS     Y2, Y3, Y3
+	VMULPS     Y3, Y3, Y3
+	VMASKMOVPS (BX)(AX*1), Y0, Y2
+	VMULPS     Y2, Y3, Y3
+	VMASKMOVPS Y3, Y0, (CX)(AX*1)
+	VMASKMOVPS 32(DX)(AX*1), Y1, Y0
+	VCMPPS     $0x16, word00000000<>+0(SB), Y0, Y2
+	VANDPS     Y0, Y2, Y2
+	VMULPS     Y2, Y2, Y2
+	VMASKMOVPS 32(BX)(AX*1), Y1, Y0
+	VMULPS     Y0, Y2, Y2
+	VMASKMOVPS Y2, Y1, 32(CX)(AX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func gatedBackwardReLUSquaredAVX2(dgate *float32, dup *float32, y *float32, gate *float32, up *float32, dy *float32, n int)
+// Requires: AVX
+TEXT ·gatedBackwardReLUSquaredAVX2(SB), NOSPLIT, $0-56
+	MOVQ dgate+0(FP), CX
+	MOVQ dup+8(FP), DX
+	MOVQ y+16(FP), BX
+	MOVQ gate+24(FP), SI
+	MOVQ up+32(FP), DI
+	MOVQ dy+40(FP), R8
+	MOVQ n+48(FP), R9
+	XORQ AX, AX
+	MOVQ R9, R10
+	SHRQ $0x04, R10
+	JZ   tail
+
+loop:
+	VMOVUPS (SI)(AX*1), Y0
+	VCMPPS  $0x16, word00000000<>+0(SB), Y0, Y1
+	VANDPS  Y0, Y1, Y1
+	VADDPS  Y1, Y1, Y0
+	VMULPS  Y1, Y1, Y1
+	VMOVUPS (DI)(AX*1), Y2
+	VMOVUPS (R8)(AX*1), Y3
+	VMULPS  Y3, Y2, Y4
+	VMULPS  Y0, Y4, Y4
+	VMOVUPS Y4, (CX)(AX*1)
+	VMULPS  Y3, Y1, Y3
+	VMOVUPS Y3, (DX)(AX*1)
+	VMULPS  Y2, Y1, Y1
+	VMOVUPS Y1, (BX)(AX*1)
+	VMOVUPS 32(SI)(AX*1), Y0
+	VCMPPS  $0x16, word00000000<>+0(SB), Y0, Y1
+	VANDPS  Y0, Y1, Y1
+	VADDPS  Y1, Y1, Y0
+	VMULPS  Y1, Y1, Y1
+	VMOVUPS 32(DI)(AX*1), Y2
+	VMOVUPS 32(R8)(AX*1), Y3
+	VMULPS  Y3, Y2, Y4
+	VMULPS  Y0, Y4, Y4
+	VMOVUPS Y4, 32(CX)(AX*1)
+	VMULPS  Y3, Y1, Y3
+	VMOVUPS Y3, 32(DX)(AX*1)
+	VMULPS  Y2, Y1, Y1
+	VMOVUPS Y1, 32(BX)(AX*1)
+	ADDQ    $0x40, AX
+	DECQ    R10
+	JNZ     loop
+
+tail:
+	ANDQ       $0x0f, R9
+	JZ         done
+	LEAQ       tail<>+0(SB), R10
+	NEGQ       R9
+	VMOVUPS    64(R10)(R9*4), Y0
+	VMOVUPS    96(R10)(R9*4), Y1
+	VMASKMOVPS (SI)(AX*1), Y0, Y2
+	VCMPPS     $0x16, word00000000<>+0(SB), Y2, Y3
+	VANDPS     Y2, Y3, Y3
+	VADDPS     Y3, Y3, Y2
+	VMULPS     Y3, Y3, Y3
+	VMASKMOVPS (DI)(AX*1), Y0, Y4
+	VMASKMOVPS (R8)(AX*1), Y0, Y5
+	VMULPS     Y5, Y4, Y6
+	VMULPS     Y2, Y6, Y6
+	VMASKMOVPS Y6, Y0, (CX)(AX*1)
+	VMULPS     Y5, Y3, Y5
+	VMASKMOVPS Y5, Y0, (DX)(AX*1)
+	VMULPS     Y4, Y3, Y3
+	VMASKMOVPS Y3, Y0, (BX)(AX*1)
+	VMASKMOVPS 32(SI)(AX*1), Y1, Y0
+	VCMPPS     $0x16, word00000000<>+0(SB), Y0, Y2
+	VANDPS     Y0, Y2, Y2
+	VADDPS     Y2, Y2, Y0
+	VMULPS     Y2, Y2, Y2
+	VMASKMOVPS 32(DI)(AX*1), Y1, Y3
+	VMASKMOVPS 32(R8)(AX*1), Y1, Y4
+	VMULPS     Y4, Y3, Y5
+	VMULPS     Y0, Y5, Y5
+	VMASKMOVPS Y5, Y1, 32(CX)(AX*1)
+	VMULPS     Y4, Y2, Y4
+	VMASKMOVPS Y4, Y1, 32(DX)(AX*1)
+	VMULPS     Y3, Y2, Y2
+	VMASKMOVPS Y2, Y1, 32(BX)(AX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func forwardSiLUAVX2(y *float32, x *float32, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·forwardSiLUAVX2(SB), NOSPLIT, $0-24
+	MOVQ y+0(FP), CX
+	MOVQ x+8(FP), DX
+	MOVQ n+16(FP), BX
+	XORQ AX, AX
+	MOVQ BX, SI
+	SHRQ $0x04, SI
+	JZ   tail
+
+loop:
+	VMOVUPS     (DX)(AX*1), Y0
+	VXORPS      Y1, Y1, Y1
+	VSUBPS      Y0, Y1, Y1
+	VMOVUPS     word4b400000<>+0(SB), Y2
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y1, Y2
+	VSUBPS      word4b400000<>+0(SB), Y2, Y3
+	VMOVUPS     Y1, Y4
+	VFMADD231PS wordbf318000<>+0(SB), Y3, Y4
+	VFMADD231PS word395e8083<>+0(SB), Y3, Y4
+	VMOVUPS     word39d06967<>+0(SB), Y3
+	VFMADD213PS word3b3743ce<>+0(SB), Y4, Y3
+	VFMADD213PS word3c888908<>+0(SB), Y4, Y3
+	VFMADD213PS word3daaa9c1<>+0(SB), Y4, Y3
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y4, Y3
+	VFMADD213PS word3f800000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VPSLLD      $0x17, Y2, Y2
+	VPADDD      word3f000000<>+0(SB), Y2, Y2
+	VMULPS      Y2, Y3, Y3
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y1, Y2
+	VANDNPS     Y3, Y2, Y3
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y1, Y2
+	VBLENDVPS   Y2, word7f800000<>+0(SB), Y3, Y3
+	VADDPS      word3f800000<>+0(SB), Y3, Y3
+	VDIVPS      Y3, Y0, Y0
+	VMOVUPS     Y0, (CX)(AX*1)
+	VMOVUPS     32(DX)(AX*1), Y0
+	VXORPS      Y1, Y1, Y1
+	VSUBPS      Y0, Y1, Y1
+	VMOVUPS     word4b400000<>+0(SB), Y2
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y1, Y2
+	VSUBPS      word4b400000<>+0(SB), Y2, Y3
+	VMOVUPS     Y1, Y4
+	VFMADD231PS wordbf318000<>+0(SB), Y3, Y4
+	VFMADD231PS word395e8083<>+0(SB), Y3, Y4
+	VMOVUPS     word39d06967<>+0(SB), Y3
+	VFMADD213PS word3b3743ce<>+0(SB), Y4, Y3
+	VFMADD213PS word3c888908<>+0(SB), Y4, Y3
+	VFMADD213PS word3daaa9c1<>+0(SB), Y4, Y3
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y4, Y3
+	VFMADD213PS word3f800000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VPSLLD      $0x17, Y2, Y2
+	VPADDD      word3f000000<>+0(SB), Y2, Y2
+	VMULPS      Y2, Y3, Y3
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y1, Y2
+	VANDNPS     Y3, Y2, Y3
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y1, Y2
+	VBLENDVPS   Y2, word7f800000<>+0(SB), Y3, Y3
+	VADDPS      word3f800000<>+0(SB), Y3, Y3
+	VDIVPS      Y3, Y0, Y0
+	VMOVUPS     Y0, 32(CX)(AX*1)
+	ADDQ        $0x40, AX
+	DECQ        SI
+	JNZ         loop
+
+tail:
+	ANDQ        $0x0f, BX
+	JZ          done
+	LEAQ        tail<>+0(SB), SI
+	NEGQ        BX
+	VMOVUPS     64(SI)(BX*4), Y0
+	VMOVUPS     96(SI)(BX*4), Y1
+	VMASKMOVPS  (DX)(AX*1), Y0, Y2
+	VXORPS      Y3, Y3, Y3
+	VSUBPS      Y2, Y3, Y3
+	VMOVUPS     word4b400000<>+0(SB), Y4
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y3, Y4
+	VSUBPS      word4b400000<>+0(SB), Y4, Y5
+	VMOVUPS     Y3, Y6
+	VFMADD231PS wordbf318000<>+0(SB), Y5, Y6
+	VFMADD231PS word395e8083<>+0(SB), Y5, Y6
+	VMOVUPS     word39d06967<>+0(SB), Y5
+	VFMADD213PS word3b3743ce<>+0(SB), Y6, Y5
+	VFMADD213PS word3c888908<>+0(SB), Y6, Y5
+	VFMADD213PS word3daaa9c1<>+0(SB), Y6, Y5
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y6, Y5
+	VFMADD213PS word3f800000<>+0(SB), Y6, Y5
+	VFMADD213PS word40000000<>+0(SB), Y6, Y5
+	VFMADD213PS word40000000<>+0(SB), Y6, Y5
+	VPSLLD      $0x17, Y4, Y4
+	VPADDD      word3f000000<>+0(SB), Y4, Y4
+	VMULPS      Y4, Y5, Y5
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y3, Y4
+	VANDNPS     Y5, Y4, Y5
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y3, Y4
+	VBLENDVPS   Y4, word7f800000<>+0(SB), Y5, Y5
+	VADDPS      word3f800000<>+0(SB), Y5, Y5
+	VDIVPS      Y5, Y2, Y2
+	VMASKMOVPS  Y2, Y0, (CX)(AX*1)
+	VMASKMOVPS  32(DX)(AX*1), Y1, Y0
+	VXORPS      Y2, Y2, Y2
+	VSUBPS      Y0, Y2, Y2
+	VMOVUPS     word4b400000<>+0(SB), Y3
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y2, Y3
+	VSUBPS      word4b400000<>+0(SB), Y3, Y4
+	VMOVUPS     Y2, Y5
+	VFMADD231PS wordbf318000<>+0(SB), Y4, Y5
+	VFMADD231PS word395e8083<>+0(SB), Y4, Y5
+	VMOVUPS     word39d06967<>+0(SB), Y4
+	VFMADD213PS word3b3743ce<>+0(SB), Y5, Y4
+	VFMADD213PS word3c888908<>+0(SB), Y5, Y4
+	VFMADD213PS word3daaa9c1<>+0(SB), Y5, Y4
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y5, Y4
+	VFMADD213PS word3f800000<>+0(SB), Y5, Y4
+	VFMADD213PS word40000000<>+0(SB), Y5, Y4
+	VFMADD213PS word40000000<>+0(SB), Y5, Y4
+	VPSLLD      $0x17, Y3, Y3
+	VPADDD      word3f000000<>+0(SB), Y3, Y3
+	VMULPS      Y3, Y4, Y4
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y2, Y3
+	VANDNPS     Y4, Y3, Y4
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y2, Y3
+	VBLENDVPS   Y3, word7f800000<>+0(SB), Y4, Y4
+	VADDPS      word3f800000<>+0(SB), Y4, Y4
+	VDIVPS      Y4, Y0, Y0
+	VMASKMOVPS  Y0, Y1, 32(CX)(AX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func bothSiLUAVX2(dx *float32, x *float32, dy *float32, y *float32, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·bothSiLUAVX2(SB), NOSPLIT, $0-40
+	MOVQ dx+0(FP), CX
+	MOVQ x+8(FP), DX
+	MOVQ dy+16(FP), BX
+	MOVQ y+24(FP), SI
+	MOVQ n+32(FP), DI
+	XORQ AX, AX
+	MOVQ DI, R8
+	SHRQ $0x04, R8
+	JZ   tail
+
+loop:
+	VMOVUPS     (DX)(AX*1), Y0
+	VXORPS      Y1, Y1, Y1
+	VSUBPS      Y0, Y1, Y1
+	VMOVUPS     word4b400000<>+0(SB), Y2
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y1, Y2
+	VSUBPS      word4b400000<>+0(SB), Y2, Y3
+	VMOVUPS     Y1, Y4
+	VFMADD231PS wordbf318000<>+0(SB), Y3, Y4
+	VFMADD231PS word395e8083<>+0(SB), Y3, Y4
+	VMOVUPS     word39d06967<>+0(SB), Y3
+	VFMADD213PS word3b3743ce<>+0(SB), Y4, Y3
+	VFMADD213PS word3c888908<>+0(SB), Y4, Y3
+	VFMADD213PS word3daaa9c1<>+0(SB), Y4, Y3
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y4, Y3
+	VFMADD213PS word3f800000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VPSLLD      $0x17, Y2, Y2
+	VPADDD      word3f000000<>+0(SB), Y2, Y2
+	VMULPS      Y2, Y3, Y3
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y1, Y2
+	VANDNPS     Y3, Y2, Y3
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y1, Y2
+	VBLENDVPS   Y2, word7f800000<>+0(SB), Y3, Y3
+	VMOVUPS     word3f800000<>+0(SB), Y2
+	VADDPS      word3f800000<>+0(SB), Y3, Y1
+	VDIVPS      Y1, Y2, Y2
+	VMOVUPS     word7f7fffff<>+0(SB), Y4
+	VMINPS      Y3, Y4, Y3
+	VMULPS      Y2, Y3, Y3
+	VMULPS      Y2, Y3, Y3
+	VMULPS      Y0, Y3, Y3
+	VADDPS      Y3, Y2, Y2
+	VDIVPS      Y1, Y0, Y0
+	VMOVUPS     Y0, (SI)(AX*1)
+	VMOVUPS     (BX)(AX*1), Y0
+	VMULPS      Y2, Y0, Y0
+	VMOVUPS     Y0, (CX)(AX*1)
+	VMOVUPS     32(DX)(AX*1), Y0
+	VXORPS      Y1, Y1, Y1
+	VSUBPS      Y0, Y1, Y1
+	VMOVUPS     word4b400000<>+0(SB), Y2
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y1, Y2
+	VSUBPS      word4b400000<>+0(SB), Y2, Y3
+	VMOVUPS     Y1, Y4
+	VFMADD231PS wordbf318000<>+0(SB), Y3, Y4
+	VFMADD231PS word395e8083<>+0(SB), Y3, Y4
+	VMOVUPS     word39d06967<>+0(SB), Y3
+	VFMADD213PS word3b3743ce<>+0(SB), Y4, Y3
+	VFMADD213PS word3c888908<>+0(SB), Y4, Y3
+	VFMADD213PS word3daaa9c1<>+0(SB), Y4, Y3
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y4, Y3
+	VFMADD213PS word3f800000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VPSLLD      $0x17, Y2, Y2
+	VPADDD      word3f000000<>+0(SB), Y2, Y2
+	VMULPS      Y2, Y3, Y3
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y1, Y2
+	VANDNPS     Y3, Y2, Y3
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y1, Y2
+	VBLENDVPS   Y2, word7f800000<>+0(SB), Y3, Y3
+	VMOVUPS     word3f800000<>+0(SB), Y2
+	VADDPS      word3f800000<>+0(SB), Y3, Y1
+	VDIVPS      Y1, Y2, Y2
+	VMOVUPS     word7f7fffff<>+0(SB), Y4
+	VMINPS      Y3, Y4, Y3
+	VMULPS      Y2, Y3, Y3
+	VMULPS      Y2, Y3, Y3
+	VMULPS      Y0, Y3, Y3
+	VADDPS      Y3, Y2, Y2
+	VDIVPS      Y1, Y0, Y0
+	VMOVUPS     Y0, 32(SI)(AX*1)
+	VMOVUPS     32(BX)(AX*1), Y0
+	VMULPS      Y2, Y0, Y0
+	VMOVUPS     Y0, 32(CX)(AX*1)
+	ADDQ        $0x40, AX
+	DECQ        R8
+	JNZ         loop
+
+tail:
+	ANDQ        $0x0f, DI
+	JZ          done
+	LEAQ        tail<>+0(SB), R8
+	NEGQ        DI
+	VMOVUPS     64(R8)(DI*4), Y0
+	VMOVUPS     96(R8)(DI*4), Y1
+	VMASKMOVPS  (DX)(AX*1), Y0, Y2
+	VXORPS      Y3, Y3, Y3
+	VSUBPS      Y2, Y3, Y3
+	VMOVUPS     word4b400000<>+0(SB), Y4
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y3, Y4
+	VSUBPS      word4b400000<>+0(SB), Y4, Y5
+	VMOVUPS     Y3, Y6
+	VFMADD231PS wordbf318000<>+0(SB), Y5, Y6
+	VFMADD231PS word395e8083<>+0(SB), Y5, Y6
+	VMOVUPS     word39d06967<>+0(SB), Y5
+	VFMADD213PS word3b3743ce<>+0(SB), Y6, Y5
+	VFMADD213PS word3c888908<>+0(SB), Y6, Y5
+	VFMADD213PS word3daaa9c1<>+0(SB), Y6, Y5
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y6, Y5
+	VFMADD213PS word3f800000<>+0(SB), Y6, Y5
+	VFMADD213PS word40000000<>+0(SB), Y6, Y5
+	VFMADD213PS word40000000<>+0(SB), Y6, Y5
+	VPSLLD      $0x17, Y4, Y4
+	VPADDD      word3f000000<>+0(SB), Y4, Y4
+	VMULPS      Y4, Y5, Y5
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y3, Y4
+	VANDNPS     Y5, Y4, Y5
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y3, Y4
+	VBLENDVPS   Y4, word7f800000<>+0(SB), Y5, Y5
+	VMOVUPS     word3f800000<>+0(SB), Y4
+	VADDPS      word3f800000<>+0(SB), Y5, Y3
+	VDIVPS      Y3, Y4, Y4
+	VMOVUPS     word7f7fffff<>+0(SB), Y6
+	VMINPS      Y5, Y6, Y5
+	VMULPS      Y4, Y5, Y5
+	VMULPS      Y4, Y5, Y5
+	VMULPS      Y2, Y5, Y5
+	VADDPS      Y5, Y4, Y4
+	VDIVPS      Y3, Y2, Y2
+	VMASKMOVPS  Y2, Y0, (SI)(AX*1)
+	VMASKMOVPS  (BX)(AX*1), Y0, Y2
+	VMULPS      Y4, Y2, Y2
+	VMASKMOVPS  Y2, Y0, (CX)(AX*1)
+	VMASKMOVPS  32(DX)(AX*1), Y1, Y0
+	VXORPS      Y2, Y2, Y2
+	VSUBPS      Y0, Y2, Y2
+	VMOVUPS     word4b400000<>+0(SB), Y3
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y2, Y3
+	VSUBPS      word4b400000<>+0(SB), Y3, Y4
+	VMOVUPS     Y2, Y5
+	VFMADD231PS wordbf318000<>+0(SB), Y4, Y5
+	VFMADD231PS word395e8083<>+0(SB), Y4, Y5
+	VMOVUPS     word39d06967<>+0(SB), Y4
+	VFMADD213PS word3b3743ce<>+0(SB), Y5, Y4
+	VFMADD213PS word3c888908<>+0(SB), Y5, Y4
+	VFMADD213PS word3daaa9c1<>+0(SB), Y5, Y4
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y5, Y4
+	VFMADD213PS word3f800000<>+0(SB), Y5, Y4
+	VFMADD213PS word40000000<>+0(SB), Y5, Y4
+	VFMADD213PS word40000000<>+0(SB), Y5, Y4
+	VPSLLD      $0x17, Y3, Y3
+	VPADDD      word3f000000<>+0(SB), Y3, Y3
+	VMULPS      Y3, Y4, Y4
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y2, Y3
+	VANDNPS     Y4, Y3, Y4
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y2, Y3
+	VBLENDVPS   Y3, word7f800000<>+0(SB), Y4, Y4
+	VMOVUPS     word3f800000<>+0(SB), Y3
+	VADDPS      word3f800000<>+0(SB), Y4, Y2
+	VDIVPS      Y2, Y3, Y3
+	VMOVUPS     word7f7fffff<>+0(SB), Y5
+	VMINPS      Y4, Y5, Y4
+	VMULPS      Y3, Y4, Y4
+	VMULPS      Y3, Y4, Y4
+	VMULPS      Y0, Y4, Y4
+	VADDPS      Y4, Y3, Y3
+	VDIVPS      Y2, Y0, Y0
+	VMASKMOVPS  Y0, Y1, 32(SI)(AX*1)
+	VMASKMOVPS  32(BX)(AX*1), Y1, Y0
+	VMULPS      Y3, Y0, Y0
+	VMASKMOVPS  Y0, Y1, 32(CX)(AX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func gatedSiLUAVX2(y *float32, gate *float32, up *float32, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·gatedSiLUAVX2(SB), NOSPLIT, $0-32
+	MOVQ y+0(FP), CX
+	MOVQ gate+8(FP), DX
+	MOVQ up+16(FP), BX
+	MOVQ n+24(FP), SI
+	XORQ AX, AX
+	MOVQ SI, DI
+	SHRQ $0x04, DI
+	JZ   tail
+
+loop:
+	VMOVUPS     (DX)(AX*1), Y0
+	VXORPS      Y1, Y1, Y1
+	VSUBPS      Y0, Y1, Y1
+	VMOVUPS     word4b400000<>+0(SB), Y2
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y1, Y2
+	VSUBPS      word4b400000<>+0(SB), Y2, Y3
+	VMOVUPS     Y1, Y4
+	VFMADD231PS wordbf318000<>+0(SB), Y3, Y4
+	VFMADD231PS word395e8083<>+0(SB), Y3, Y4
+	VMOVUPS     word39d06967<>+0(SB), Y3
+	VFMADD213PS word3b3743ce<>+0(SB), Y4, Y3
+	VFMADD213PS word3c888908<>+0(SB), Y4, Y3
+	VFMADD213PS word3daaa9c1<>+0(SB), Y4, Y3
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y4, Y3
+	VFMADD213PS word3f800000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VPSLLD      $0x17, Y2, Y2
+	VPADDD      word3f000000<>+0(SB), Y2, Y2
+	VMULPS      Y2, Y3, Y3
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y1, Y2
+	VANDNPS     Y3, Y2, Y3
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y1, Y2
+	VBLENDVPS   Y2, word7f800000<>+0(SB), Y3, Y3
+	VADDPS      word3f800000<>+0(SB), Y3, Y3
+	VDIVPS      Y3, Y0, Y0
+	VMOVUPS     (BX)(AX*1), Y1
+	VMULPS      Y1, Y0, Y0
+	VMOVUPS     Y0, (CX)(AX*1)
+	VMOVUPS     32(DX)(AX*1), Y0
+	VXORPS      Y1, Y1, Y1
+	VSUBPS      Y0, Y1, Y1
+	VMOVUPS     word4b400000<>+0(SB), Y2
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y1, Y2
+	VSUBPS      word4b400000<>+0(SB), Y2, Y3
+	VMOVUPS     Y1, Y4
+	VFMADD231PS wordbf318000<>+0(SB), Y3, Y4
+	VFMADD231PS word395e8083<>+0(SB), Y3, Y4
+	VMOVUPS     word39d06967<>+0(SB), Y3
+	VFMADD213PS word3b3743ce<>+0(SB), Y4, Y3
+	VFMADD213PS word3c888908<>+0(SB), Y4, Y3
+	VFMADD213PS word3daaa9c1<>+0(SB), Y4, Y3
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y4, Y3
+	VFMADD213PS word3f800000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VPSLLD      $0x17, Y2, Y2
+	VPADDD      word3f000000<>+0(SB), Y2, Y2
+	VMULPS      Y2, Y3, Y3
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y1, Y2
+	VANDNPS     Y3, Y2, Y3
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y1, Y2
+	VBLENDVPS   Y2, word7f800000<>+0(SB), Y3, Y3
+	VADDPS      word3f800000<>+0(SB), Y3, Y3
+	VDIVPS      Y3, Y0, Y0
+	VMOVUPS     32(BX)(AX*1), Y1
+	VMULPS      Y1, Y0, Y0
+	VMOVUPS     Y0, 32(CX)(AX*1)
+	ADDQ        $0x40, AX
+	DECQ        DI
+	JNZ         loop
+
+tail:
+	ANDQ        $0x0f, SI
+	JZ          done
+	LEAQ        tail<>+0(SB), DI
+	NEGQ        SI
+	VMOVUPS     64(DI)(SI*4), Y0
+	VMOVUPS     96(DI)(SI*4), Y1
+	VMASKMOVPS  (DX)(AX*1), Y0, Y2
+	VXORPS      Y3, Y3, Y3
+	VSUBPS      Y2, Y3, Y3
+	VMOVUPS     word4b400000<>+0(SB), Y4
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y3, Y4
+	VSUBPS      word4b400000<>+0(SB), Y4, Y5
+	VMOVUPS     Y3, Y6
+	VFMADD231PS wordbf318000<>+0(SB), Y5, Y6
+	VFMADD231PS word395e8083<>+0(SB), Y5, Y6
+	VMOVUPS     word39d06967<>+0(SB), Y5
+	VFMADD213PS word3b3743ce<>+0(SB), Y6, Y5
+	VFMADD213PS word3c888908<>+0(SB), Y6, Y5
+	VFMADD213PS word3daaa9c1<>+0(SB), Y6, Y5
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y6, Y5
+	VFMADD213PS word3f800000<>+0(SB), Y6, Y5
+	VFMADD213PS word40000000<>+0(SB), Y6, Y5
+	VFMADD213PS word40000000<>+0(SB), Y6, Y5
+	VPSLLD      $0x17, Y4, Y4
+	VPADDD      word3f000000<>+0(SB), Y4, Y4
+	VMULPS      Y4, Y5, Y5
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y3, Y4
+	VANDNPS     Y5, Y4, Y5
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y3, Y4
+	VBLENDVPS   Y4, word7f800000<>+0(SB), Y5, Y5
+	VADDPS      word3f800000<>+0(SB), Y5, Y5
+	VDIVPS      Y5, Y2, Y2
+	VMASKMOVPS  (BX)(AX*1), Y0, Y3
+	VMULPS      Y3, Y2, Y2
+	VMASKMOVPS  Y2, Y0, (CX)(AX*1)
+	VMASKMOVPS  32(DX)(AX*1), Y1, Y0
+	VXORPS      Y2, Y2, Y2
+	VSUBPS      Y0, Y2, Y2
+	VMOVUPS     word4b400000<>+0(SB), Y3
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y2, Y3
+	VSUBPS      word4b400000<>+0(SB), Y3, Y4
+	VMOVUPS     Y2, Y5
+	VFMADD231PS wordbf318000<>+0(SB), Y4, Y5
+	VFMADD231PS word395e8083<>+0(SB), Y4, Y5
+	VMOVUPS     word39d06967<>+0(SB), Y4
+	VFMADD213PS word3b3743ce<>+0(SB), Y5, Y4
+	VFMADD213PS word3c888908<>+0(SB), Y5, Y4
+	VFMADD213PS word3daaa9c1<>+0(SB), Y5, Y4
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y5, Y4
+	VFMADD213PS word3f800000<>+0(SB), Y5, Y4
+	VFMADD213PS word40000000<>+0(SB), Y5, Y4
+	VFMADD213PS word40000000<>+0(SB), Y5, Y4
+	VPSLLD      $0x17, Y3, Y3
+	VPADDD      word3f000000<>+0(SB), Y3, Y3
+	VMULPS      Y3, Y4, Y4
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y2, Y3
+	VANDNPS     Y4, Y3, Y4
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y2, Y3
+	VBLENDVPS   Y3, word7f800000<>+0(SB), Y4, Y4
+	VADDPS      word3f800000<>+0(SB), Y4, Y4
+	VDIVPS      Y4, Y0, Y0
+	VMASKMOVPS  32(BX)(AX*1), Y1, Y2
+	VMULPS      Y2, Y0, Y0
+	VMASKMOVPS  Y0, Y1, 32(CX)(AX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func gatedBackwardSiLUAVX2(dgate *float32, dup *float32, y *float32, gate *float32, up *float32, dy *float32, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·gatedBackwardSiLUAVX2(SB), NOSPLIT, $0-56
+	MOVQ dgate+0(FP), CX
+	MOVQ dup+8(FP), DX
+	MOVQ y+16(FP), BX
+	MOVQ gate+24(FP), SI
+	MOVQ up+32(FP), DI
+	MOVQ dy+40(FP), R8
+	MOVQ n+48(FP), R9
+	XORQ AX, AX
+	MOVQ R9, R10
+	SHRQ $0x04, R10
+	JZ   tail
+
+loop:
+	VMOVUPS     (SI)(AX*1), Y0
+	VXORPS      Y1, Y1, Y1
+	VSUBPS      Y0, Y1, Y1
+	VMOVUPS     word4b400000<>+0(SB), Y2
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y1, Y2
+	VSUBPS      word4b400000<>+0(SB), Y2, Y3
+	VMOVUPS     Y1, Y4
+	VFMADD231PS wordbf318000<>+0(SB), Y3, Y4
+	VFMADD231PS word395e8083<>+0(SB), Y3, Y4
+	VMOVUPS     word39d06967<>+0(SB), Y3
+	VFMADD213PS word3b3743ce<>+0(SB), Y4, Y3
+	VFMADD213PS word3c888908<>+0(SB), Y4, Y3
+	VFMADD213PS word3daaa9c1<>+0(SB), Y4, Y3
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y4, Y3
+	VFMADD213PS word3f800000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VPSLLD      $0x17, Y2, Y2
+	VPADDD      word3f000000<>+0(SB), Y2, Y2
+	VMULPS      Y2, Y3, Y3
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y1, Y2
+	VANDNPS     Y3, Y2, Y3
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y1, Y2
+	VBLENDVPS   Y2, word7f800000<>+0(SB), Y3, Y3
+	VMOVUPS     word3f800000<>+0(SB), Y2
+	VADDPS      word3f800000<>+0(SB), Y3, Y1
+	VDIVPS      Y1, Y2, Y2
+	VMOVUPS     word7f7fffff<>+0(SB), Y4
+	VMINPS      Y3, Y4, Y3
+	VMULPS      Y2, Y3, Y3
+	VMULPS      Y2, Y3, Y3
+	VMULPS      Y0, Y3, Y3
+	VADDPS      Y3, Y2, Y2
+	VDIVPS      Y1, Y0, Y0
+	VMOVUPS     (DI)(AX*1), Y1
+	VMOVUPS     (R8)(AX*1), Y3
+	VMULPS      Y3, Y1, Y4
+	VMULPS      Y2, Y4, Y4
+	VMOVUPS     Y4, (CX)(AX*1)
+	VMULPS      Y3, Y0, Y3
+	VMOVUPS     Y3, (DX)(AX*1)
+	VMULPS      Y1, Y0, Y0
+	VMOVUPS     Y0, (BX)(AX*1)
+	VMOVUPS     32(SI)(AX*1), Y0
+	VXORPS      Y1, Y1, Y1
+	VSUBPS      Y0, Y1, Y1
+	VMOVUPS     word4b400000<>+0(SB), Y2
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y1, Y2
+	VSUBPS      word4b400000<>+0(SB), Y2, Y3
+	VMOVUPS     Y1, Y4
+	VFMADD231PS wordbf318000<>+0(SB), Y3, Y4
+	VFMADD231PS word395e8083<>+0(SB), Y3, Y4
+	VMOVUPS     word39d06967<>+0(SB), Y3
+	VFMADD213PS word3b3743ce<>+0(SB), Y4, Y3
+	VFMADD213PS word3c888908<>+0(SB), Y4, Y3
+	VFMADD213PS word3daaa9c1<>+0(SB), Y4, Y3
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y4, Y3
+	VFMADD213PS word3f800000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VFMADD213PS word40000000<>+0(SB), Y4, Y3
+	VPSLLD      $0x17, Y2, Y2
+	VPADDD      word3f000000<>+0(SB), Y2, Y2
+	VMULPS      Y2, Y3, Y3
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y1, Y2
+	VANDNPS     Y3, Y2, Y3
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y1, Y2
+	VBLENDVPS   Y2, word7f800000<>+0(SB), Y3, Y3
+	VMOVUPS     word3f800000<>+0(SB), Y2
+	VADDPS      word3f800000<>+0(SB), Y3, Y1
+	VDIVPS      Y1, Y2, Y2
+	VMOVUPS     word7f7fffff<>+0(SB), Y4
+	VMINPS      Y3, Y4, Y3
+	VMULPS      Y2, Y3, Y3
+	VMULPS      Y2, Y3, Y3
+	VMULPS      Y0, Y3, Y3
+	VADDPS      Y3, Y2, Y2
+	VDIVPS      Y1, Y0, Y0
+	VMOVUPS     32(DI)(AX*1), Y1
+	VMOVUPS     32(R8)(AX*1), Y3
+	VMULPS      Y3, Y1, Y4
+	VMULPS      Y2, Y4, Y4
+	VMOVUPS     Y4, 32(CX)(AX*1)
+	VMULPS      Y3, Y0, Y3
+	VMOVUPS     Y3, 32(DX)(AX*1)
+	VMULPS      Y1, Y0, Y0
+	VMOVUPS     Y0, 32(BX)(AX*1)
+	ADDQ        $0x40, AX
+	DECQ        R10
+	JNZ         loop
+
+tail:
+	ANDQ        $0x0f, R9
+	JZ          done
+	LEAQ        tail<>+0(SB), R10
+	NEGQ        R9
+	VMOVUPS     64(R10)(R9*4), Y0
+	VMOVUPS     96(R10)(R9*4), Y1
+	VMASKMOVPS  (SI)(AX*1), Y0, Y2
+	VXORPS      Y3, Y3, Y3
+	VSUBPS      Y2, Y3, Y3
+	VMOVUPS     word4b400000<>+0(SB), Y4
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y3, Y4
+	VSUBPS      word4b400000<>+0(SB), Y4, Y5
+	VMOVUPS     Y3, Y6
+	VFMADD231PS wordbf318000<>+0(SB), Y5, Y6
+	VFMADD231PS word395e8083<>+0(SB), Y5, Y6
+	VMOVUPS     word39d06967<>+0(SB), Y5
+	VFMADD213PS word3b3743ce<>+0(SB), Y6, Y5
+	VFMADD213PS word3c888908<>+0(SB), Y6, Y5
+	VFMADD213PS word3daaa9c1<>+0(SB), Y6, Y5
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y6, Y5
+	VFMADD213PS word3f800000<>+0(SB), Y6, Y5
+	VFMADD213PS word40000000<>+0(SB), Y6, Y5
+	VFMADD213PS word40000000<>+0(SB), Y6, Y5
+	VPSLLD      $0x17, Y4, Y4
+	VPADDD      word3f000000<>+0(SB), Y4, Y4
+	VMULPS      Y4, Y5, Y5
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y3, Y4
+	VANDNPS     Y5, Y4, Y5
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y3, Y4
+	VBLENDVPS   Y4, word7f800000<>+0(SB), Y5, Y5
+	VMOVUPS     word3f800000<>+0(SB), Y4
+	VADDPS      word3f800000<>+0(SB), Y5, Y3
+	VDIVPS      Y3, Y4, Y4
+	VMOVUPS     word7f7fffff<>+0(SB), Y6
+	VMINPS      Y5, Y6, Y5
+	VMULPS      Y4, Y5, Y5
+	VMULPS      Y4, Y5, Y5
+	VMULPS      Y2, Y5, Y5
+	VADDPS      Y5, Y4, Y4
+	VDIVPS      Y3, Y2, Y2
+	VMASKMOVPS  (DI)(AX*1), Y0, Y3
+	VMASKMOVPS  (R8)(AX*1), Y0, Y5
+	VMULPS      Y5, Y3, Y6
+	VMULPS      Y4, Y6, Y6
+	VMASKMOVPS  Y6, Y0, (CX)(AX*1)
+	VMULPS      Y5, Y2, Y5
+	VMASKMOVPS  Y5, Y0, (DX)(AX*1)
+	VMULPS      Y3, Y2, Y2
+	VMASKMOVPS  Y2, Y0, (BX)(AX*1)
+	VMASKMOVPS  32(SI)(AX*1), Y1, Y0
+	VXORPS      Y2, Y2, Y2
+	VSUBPS      Y0, Y2, Y2
+	VMOVUPS     word4b400000<>+0(SB), Y3
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y2, Y3
+	VSUBPS      word4b400000<>+0(SB), Y3, Y4
+	VMOVUPS     Y2, Y5
+	VFMADD231PS wordbf318000<>+0(SB), Y4, Y5
+	VFMADD231PS word395e8083<>+0(SB), Y4, Y5
+	VMOVUPS     word39d06967<>+0(SB), Y4
+	VFMADD213PS word3b3743ce<>+0(SB), Y5, Y4
+	VFMADD213PS word3c888908<>+0(SB), Y5, Y4
+	VFMADD213PS word3daaa9c1<>+0(SB), Y5, Y4
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y5, Y4
+	VFMADD213PS word3f800000<>+0(SB), Y5, Y4
+	VFMADD213PS word40000000<>+0(SB), Y5, Y4
+	VFMADD213PS word40000000<>+0(SB), Y5, Y4
+	VPSLLD      $0x17, Y3, Y3
+	VPADDD      word3f000000<>+0(SB), Y3, Y3
+	VMULPS      Y3, Y4, Y4
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y2, Y3
+	VANDNPS     Y4, Y3, Y4
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y2, Y3
+	VBLENDVPS   Y3, word7f800000<>+0(SB), Y4, Y4
+	VMOVUPS     word3f800000<>+0(SB), Y3
+	VADDPS      word3f800000<>+0(SB), Y4, Y2
+	VDIVPS      Y2, Y3, Y3
+	VMOVUPS     word7f7fffff<>+0(SB), Y5
+	VMINPS      Y4, Y5, Y4
+	VMULPS      Y3, Y4, Y4
+	VMULPS      Y3, Y4, Y4
+	VMULPS      Y0, Y4, Y4
+	VADDPS      Y4, Y3, Y3
+	VDIVPS      Y2, Y0, Y0
+	VMASKMOVPS  32(DI)(AX*1), Y1, Y2
+	VMASKMOVPS  32(R8)(AX*1), Y1, Y4
+	VMULPS      Y4, Y2, Y5
+	VMULPS      Y3, Y5, Y5
+	VMASKMOVPS  Y5, Y1, 32(CX)(AX*1)
+	VMULPS      Y4, Y0, Y4
+	VMASKMOVPS  Y4, Y1, 32(DX)(AX*1)
+	VMULPS      Y2, Y0, Y0
+	VMASKMOVPS  Y0, Y1, 32(BX)(AX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func softCapAVX2(x *float32, scale float32, cap float32, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·softCapAVX2(SB), NOSPLIT, $0-24
+	MOVQ x+0(FP), CX
+	MOVQ n+16(FP), DX
+	XORQ AX, AX
+	MOVQ DX, BX
+	SHRQ $0x04, BX
+	JZ   tail
+
+loop:
+	VMOVUPS      (CX)(AX*1), Y0
+	VBROADCASTSS scale+8(FP), Y1
+	VMULPS       Y1, Y0, Y0
+	VBROADCASTSS cap+12(FP), Y1
+	VDIVPS       Y1, Y0, Y0
+	VANDPS       word7fffffff<>+0(SB), Y0, Y1
+	VADDPS       Y1, Y1, Y2
+	VMOVUPS      word4b400000<>+0(SB), Y3
+	VFMADD231PS  word3fb8aa3b<>+0(SB), Y2, Y3
+	VSUBPS       word4b400000<>+0(SB), Y3, Y4
+	VMOVUPS      Y2, Y5
+	VFMADD231PS  wordbf318000<>+0(SB), Y4, Y5
+	VFMADD231PS  word395e8083<>+0(SB), Y4, Y5
+	VMOVUPS      word39d06967<>+0(SB), Y4
+	VFMADD213PS  word3b3743ce<>+0(SB), Y5, Y4
+	VFMADD213PS  word3c888908<>+0(SB), Y5, Y4
+	VFMADD213PS  word3daaa9c1<>+0(SB), Y5, Y4
+	VFMADD213PS  word3eaaaaaa<>+0(SB), Y5, Y4
+	VFMADD213PS  word3f800000<>+0(SB), Y5, Y4
+	VFMADD213PS  word40000000<>+0(SB), Y5, Y4
+	VFMADD213PS  word40000000<>+0(SB), Y5, Y4
+	VPSLLD       $0x17, Y3, Y3
+	VPADDD       word3f000000<>+0(SB), Y3, Y3
+	VMULPS       Y3, Y4, Y4
+	VCMPPS       $0x11, wordc2ad496a<>+0(SB), Y2, Y3
+	VANDNPS      Y4, Y3, Y4
+	VCMPPS       $0x1e, word42b17217<>+0(SB), Y2, Y3
+	VBLENDVPS    Y3, word7f800000<>+0(SB), Y4, Y4
+	VADDPS       word3f800000<>+0(SB), Y4, Y4
+	VMOVUPS      word40000000<>+0(SB), Y2
+	VMOVUPS      word3f800000<>+0(SB), Y3
+	VDIVPS       Y4, Y2, Y2
+	VSUBPS       Y2, Y3, Y3
+	VANDPS       word80000000<>+0(SB), Y0, Y2
+	VORPS        Y2, Y3, Y3
+	VMOVUPS      wordbbbaf0ea<>+0(SB), Y4
+	VMULPS       Y0, Y0, Y2
+	VMULPS       Y2, Y4, Y4
+	VADDPS       word3ca9134e<>+0(SB), Y4, Y4
+	VMULPS       Y2, Y4, Y4
+	VADDPS       wordbd5c1e2d<>+0(SB), Y4, Y4
+	VMULPS       Y2, Y4, Y4
+	VADDPS       word3e088393<>+0(SB), Y4, Y4
+	VMULPS       Y2, Y4, Y4
+	VADDPS       wordbeaaaa99<>+0(SB), Y4, Y4
+	VMULPS       Y2, Y4, Y4
+	VMULPS       Y0, Y4, Y4
+	VADDPS       Y0, Y4, Y4
+	VCMPPS       $0x1e, word3f200000<>+0(SB), Y1, Y0
+	VBLENDVPS    Y0, Y3, Y4, Y4
+	VBROADCASTSS cap+12(FP), Y0
+	VMULPS       Y0, Y4, Y4
+	VMOVUPS      Y4, (CX)(AX*1)
+	VMOVUPS      32(CX)(AX*1), Y0
+	VBROADCASTSS scale+8(FP), Y1
+	VMULPS       Y1, Y0, Y0
+	VBROADCASTSS cap+12(FP), Y1
+	VDIVPS       Y1, Y0, Y0
+	VANDPS       word7fffffff<>+0(SB), Y0, Y1
+	VADDPS       Y1, Y1, Y2
+	VMOVUPS      word4b400000<>+0(SB), Y3
+	VFMADD231PS  word3fb8aa3b<>+0(SB), Y2, Y3
+	VSUBPS       word4b400000<>+0(SB), Y3, Y4
+	VMOVUPS      Y2, Y5
+	VFMADD231PS  wordbf318000<>+0(SB), Y4, Y5
+	VFMADD231PS  word395e8083<>+0(SB), Y4, Y5
+	VMOVUPS      word39d06967<>+0(SB), Y4
+	VFMADD213PS  word3b3743ce<>+0(SB), Y5, Y4
+	VFMADD213PS  word3c888908<>+0(SB), Y5, Y4
+	VFMADD213PS  word3daaa9c1<>+0(SB), Y5, Y4
+	VFMADD213PS  word3eaaaaaa<>+0(SB), Y5, Y4
+	VFMADD213PS  word3f800000<>+0(SB), Y5, Y4
+	VFMADD213PS  word40000000<>+0(SB), Y5, Y4
+	VFMADD213PS  word40000000<>+0(SB), Y5, Y4
+	VPSLLD       $0x17, Y3, Y3
+	VPADDD       word3f000000<>+0(SB), Y3, Y3
+	VMULPS       Y3, Y4, Y4
+	VCMPPS       $0x11, wordc2ad496a<>+0(SB), Y2, Y3
+	VANDNPS      Y4, Y3, Y4
+	VCMPPS       $0x1e, word42b17217<>+0(SB), Y2, Y3
+	VBLENDVPS    Y3, word7f800000<>+0(SB), Y4, Y4
+	VADDPS       word3f800000<>+0(SB), Y4, Y4
+	VMOVUPS      word40000000<>+0(SB), Y2
+	VMOVUPS      word3f800000<>+0(SB), Y3
+	VDIVPS       Y4, Y2, Y2
+	VSUBPS       Y2, Y3, Y3
+	VANDPS       word80000000<>+0(SB), Y0, Y2
+	VORPS        Y2, Y3, Y3
+	VMOVUPS      wordbbbaf0ea<>+0(SB), Y4
+	VMULPS       Y0, Y0, Y2
+	VMULPS       Y2, Y4, Y4
+	VADDPS       word3ca9134e<>+0(SB), Y4, Y4
+	VMULPS       Y2, Y4, Y4
+	VADDPS       wordbd5c1e2d<>+0(SB), Y4, Y4
+	VMULPS       Y2, Y4, Y4
+	VADDPS       word3e088393<>+0(SB), Y4, Y4
+	VMULPS       Y2, Y4, Y4
+	VADDPS       wordbeaaaa99<>+0(SB), Y4, Y4
+	VMULPS       Y2, Y4, Y4
+	VMULPS       Y0, Y4, Y4
+	VADDPS       Y0, Y4, Y4
+	VCMPPS       $0x1e, word3f200000<>+0(SB), Y1, Y0
+	VBLENDVPS    Y0, Y3, Y4, Y4
+	VBROADCASTSS cap+12(FP), Y0
+	VMULPS       Y0, Y4, Y4
+	VMOVUPS      Y4, 32(CX)(AX*1)
+	ADDQ         $0x40, AX
+	DECQ         BX
+	JNZ          loop
+
+tail:
+	ANDQ         $0x0f, DX
+	JZ           done
+	LEAQ         tail<>+0(SB), BX
+	NEGQ         DX
+	VMOVUPS      64(BX)(DX*4), Y0
+	VMOVUPS      96(BX)(DX*4), Y1
+	VMASKMOVPS   (CX)(AX*1), Y0, Y2
+	VBROADCASTSS scale+8(FP), Y3
+	VMULPS       Y3, Y2, Y2
+	VBROADCASTSS cap+12(FP), Y3
+	VDIVPS       Y3, Y2, Y2
+	VANDPS       word7fffffff<>+0(SB), Y2, Y3
+	VADDPS       Y3, Y3, Y4
+	VMOVUPS      word4b400000<>+0(SB), Y5
+	VFMADD231PS  word3fb8aa3b<>+0(SB), Y4, Y5
+	VSUBPS       word4b400000<>+0(SB), Y5, Y6
+	VMOVUPS      Y4, Y7
+	VFMADD231PS  wordbf318000<>+0(SB), Y6, Y7
+	VFMADD231PS  word395e8083<>+0(SB), Y6, Y7
+	VMOVUPS      word39d06967<>+0(SB), Y6
+	VFMADD213PS  word3b3743ce<>+0(SB), Y7, Y6
+	VFMADD213PS  word3c888908<>+0(SB), Y7, Y6
+	VFMADD213PS  word3daaa9c1<>+0(SB), Y7, Y6
+	VFMADD213PS  word3eaaaaaa<>+0(SB), Y7, Y6
+	VFMADD213PS  word3f800000<>+0(SB), Y7, Y6
+	VFMADD213PS  word40000000<>+0(SB), Y7, Y6
+	VFMADD213PS  word40000000<>+0(SB), Y7, Y6
+	VPSLLD       $0x17, Y5, Y5
+	VPADDD       word3f000000<>+0(SB), Y5, Y5
+	VMULPS       Y5, Y6, Y6
+	VCMPPS       $0x11, wordc2ad496a<>+0(SB), Y4, Y5
+	VANDNPS      Y6, Y5, Y6
+	VCMPPS       $0x1e, word42b17217<>+0(SB), Y4, Y5
+	VBLENDVPS    Y5, word7f800000<>+0(SB), Y6, Y6
+	VADDPS       word3f800000<>+0(SB), Y6, Y6
+	VMOVUPS      word40000000<>+0(SB), Y4
+	VMOVUPS      word3f800000<>+0(SB), Y5
+	VDIVPS       Y6, Y4, Y4
+	VSUBPS       Y4, Y5, Y5
+	VANDPS       word80000000<>+0(SB), Y2, Y4
+	VORPS        Y4, Y5, Y5
+	VMOVUPS      wordbbbaf0ea<>+0(SB), Y6
+	VMULPS       Y2, Y2, Y4
+	VMULPS       Y4, Y6, Y6
+	VADDPS       word3ca9134e<>+0(SB), Y6, Y6
+	VMULPS       Y4, Y6, Y6
+	VADDPS       wordbd5c1e2d<>+0(SB), Y6, Y6
+	VMULPS       Y4, Y6, Y6
+	VADDPS       word3e088393<>+0(SB), Y6, Y6
+	VMULPS       Y4, Y6, Y6
+	VADDPS       wordbeaaaa99<>+0(SB), Y6, Y6
+	VMULPS       Y4, Y6, Y6
+	VMULPS       Y2, Y6, Y6
+	VADDPS       Y2, Y6, Y6
+	VCMPPS       $0x1e, word3f200000<>+0(SB), Y3, Y2
+	VBLENDVPS    Y2, Y5, Y6, Y6
+	VBROADCASTSS cap+12(FP), Y2
+	VMULPS       Y2, Y6, Y6
+	VMASKMOVPS   Y6, Y0, (CX)(AX*1)
+	VMASKMOVPS   32(CX)(AX*1), Y1, Y0
+	VBROADCASTSS scale+8(FP), Y2
+	VMULPS       Y2, Y0, Y0
+	VBROADCASTSS cap+12(FP), Y2
+	VDIVPS       Y2, Y0, Y0
+	VANDPS       word7fffffff<>+0(SB), Y0, Y2
+	VADDPS       Y2, Y2, Y3
+	VMOVUPS      word4b400000<>+0(SB), Y4
+	VFMADD231PS  word3fb8aa3b<>+0(SB), Y3, Y4
+	VSUBPS       word4b400000<>+0(SB), Y4, Y5
+	VMOVUPS      Y3, Y6
+	VFMADD231PS  wordbf318000<>+0(SB), Y5, Y6
+	VFMADD231PS  word395e8083<>+0(SB), Y5, Y6
+	VMOVUPS      word39d06967<>+0(SB), Y5
+	VFMADD213PS  word3b3743ce<>+0(SB), Y6, Y5
+	VFMADD213PS  word3c888908<>+0(SB), Y6, Y5
+	VFMADD213PS  word3daaa9c1<>+0(SB), Y6, Y5
+	VFMADD213PS  word3eaaaaaa<>+0(SB), Y6, Y5
+	VFMADD213PS  word3f800000<>+0(SB), Y6, Y5
+	VFMADD213PS  word40000000<>+0(SB), Y6, Y5
+	VFMADD213PS  word40000000<>+0(SB), Y6, Y5
+	VPSLLD       $0x17, Y4, Y4
+	VPADDD       word3f000000<>+0(SB), Y4, Y4
+	VMULPS       Y4, Y5, Y5
+	VCMPPS       $0x11, wordc2ad496a<>+0(SB), Y3, Y4
+	VANDNPS      Y5, Y4, Y5
+	VCMPPS       $0x1e, word42b17217<>+0(SB), Y3, Y4
+	VBLENDVPS    Y4, word7f800000<>+0(SB), Y5, Y5
+	VADDPS       word3f800000<>+0(SB), Y5, Y5
+	VMOVUPS      word40000000<>+0(SB), Y3
+	VMOVUPS      word3f800000<>+0(SB), Y4
+	VDIVPS       Y5, Y3, Y3
+	VSUBPS       Y3, Y4, Y4
+	VANDPS       word80000000<>+0(SB), Y0, Y3
+	VORPS        Y3, Y4, Y4
+	VMOVUPS      wordbbbaf0ea<>+0(SB), Y5
+	VMULPS       Y0, Y0, Y3
+	VMULPS       Y3, Y5, Y5
+	VADDPS       word3ca9134e<>+0(SB), Y5, Y5
+	VMULPS       Y3, Y5, Y5
+	VADDPS       wordbd5c1e2d<>+0(SB), Y5, Y5
+	VMULPS       Y3, Y5, Y5
+	VADDPS       word3e088393<>+0(SB), Y5, Y5
+	VMULPS       Y3, Y5, Y5
+	VADDPS       wordbeaaaa99<>+0(SB), Y5, Y5
+	VMULPS       Y3, Y5, Y5
+	VMULPS       Y0, Y5, Y5
+	VADDPS       Y0, Y5, Y5
+	VCMPPS       $0x1e, word3f200000<>+0(SB), Y2, Y0
+	VBLENDVPS    Y0, Y4, Y5, Y5
+	VBROADCASTSS cap+12(FP), Y0
+	VMULPS       Y0, Y5, Y5
+	VMASKMOVPS   Y5, Y1, 32(CX)(AX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+DATA word80000000<>+0(SB)/4, $0x80000000
+DATA word80000000<>+4(SB)/4, $0x80000000
+DATA word80000000<>+8(SB)/4, $0x80000000
+DATA word80000000<>+12(SB)/4, $0x80000000
+DATA word80000000<>+16(SB)/4, $0x80000000
+DATA word80000000<>+20(SB)/4, $0x80000000
+DATA word80000000<>+24(SB)/4, $0x80000000
+DATA word80000000<>+28(SB)/4, $0x80000000
+GLOBL word80000000<>(SB), RODATA|NOPTR, $32
+
+DATA word7fffffff<>+0(SB)/4, $0x7fffffff
+DATA word7fffffff<>+4(SB)/4, $0x7fffffff
+DATA word7fffffff<>+8(SB)/4, $0x7fffffff
+DATA word7fffffff<>+12(SB)/4, $0x7fffffff
+DATA word7fffffff<>+16(SB)/4, $0x7fffffff
+DATA word7fffffff<>+20(SB)/4, $0x7fffffff
+DATA word7fffffff<>+24(SB)/4, $0x7fffffff
+DATA word7fffffff<>+28(SB)/4, $0x7fffffff
+GLOBL word7fffffff<>(SB), RODATA|NOPTR, $32
+
+DATA wordbbbaf0ea<>+0(SB)/4, $0xbbbaf0ea
+DATA wordbbbaf0ea<>+4(SB)/4, $0xbbbaf0ea
+DATA wordbbbaf0ea<>+8(SB)/4, $0xbbbaf0ea
+DATA wordbbbaf0ea<>+12(SB)/4, $0xbbbaf0ea
+DATA wordbbbaf0ea<>+16(SB)/4, $0xbbbaf0ea
+DATA wordbbbaf0ea<>+20(SB)/4, $0xbbbaf0ea
+DATA wordbbbaf0ea<>+24(SB)/4, $0xbbbaf0ea
+DATA wordbbbaf0ea<>+28(SB)/4, $0xbbbaf0ea
+GLOBL wordbbbaf0ea<>(SB), RODATA|NOPTR, $32
+
+DATA word3ca9134e<>+0(SB)/4, $0x3ca9134e
+DATA word3ca9134e<>+4(SB)/4, $0x3ca9134e
+DATA word3ca9134e<>+8(SB)/4, $0x3ca9134e
+DATA word3ca9134e<>+12(SB)/4, $0x3ca9134e
+DATA word3ca9134e<>+16(SB)/4, $0x3ca9134e
+DATA word3ca9134e<>+20(SB)/4, $0x3ca9134e
+DATA word3ca9134e<>+24(SB)/4, $0x3ca9134e
+DATA word3ca9134e<>+28(SB)/4, $0x3ca9134e
+GLOBL word3ca9134e<>(SB), RODATA|NOPTR, $32
+
+DATA wordbd5c1e2d<>+0(SB)/4, $0xbd5c1e2d
+DATA wordbd5c1e2d<>+4(SB)/4, $0xbd5c1e2d
+DATA wordbd5c1e2d<>+8(SB)/4, $0xbd5c1e2d
+DATA wordbd5c1e2d<>+12(SB)/4, $0xbd5c1e2d
+DATA wordbd5c1e2d<>+16(SB)/4, $0xbd5c1e2d
+DATA wordbd5c1e2d<>+20(SB)/4, $0xbd5c1e2d
+DATA wordbd5c1e2d<>+24(SB)/4, $0xbd5c1e2d
+DATA wordbd5c1e2d<>+28(SB)/4, $0xbd5c1e2d
+GLOBL wordbd5c1e2d<>(SB), RODATA|NOPTR, $32
+
+DATA word3e088393<>+0(SB)/4, $0x3e088393
+DATA word3e088393<>+4(SB)/4, $0x3e088393
+DATA word3e088393<>+8(SB)/4, $0x3e088393
+DATA word3e088393<>+12(SB)/4, $0x3e088393
+DATA word3e088393<>+16(SB)/4, $0x3e088393
+DATA word3e088393<>+20(SB)/4, $0x3e088393
+DATA word3e088393<>+24(SB)/4, $0x3e088393
+DATA word3e088393<>+28(SB)/4, $0x3e088393
+GLOBL word3e088393<>(SB), RODATA|NOPTR, $32
+
+DATA wordbeaaaa99<>+0(SB)/4, $0xbeaaaa99
+DATA wordbeaaaa99<>+4(SB)/4, $0xbeaaaa99
+DATA wordbeaaaa99<>+8(SB)/4, $0xbeaaaa99
+DATA wordbeaaaa99<>+12(SB)/4, $0xbeaaaa99
+DATA wordbeaaaa99<>+16(SB)/4, $0xbeaaaa99
+DATA wordbeaaaa99<>+20(SB)/4, $0xbeaaaa99
+DATA wordbeaaaa99<>+24(SB)/4, $0xbeaaaa99
+DATA wordbeaaaa99<>+28(SB)/4, $0xbeaaaa99
+GLOBL wordbeaaaa99<>(SB), RODATA|NOPTR, $32
+
+DATA word3f200000<>+0(SB)/4, $0x3f200000
+DATA word3f200000<>+4(SB)/4, $0x3f200000
+DATA word3f200000<>+8(SB)/4, $0x3f200000
+DATA word3f200000<>+12(SB)/4, $0x3f200000
+DATA word3f200000<>+16(SB)/4, $0x3f200000
+DATA word3f200000<>+20(SB)/4, $0x3f200000
+DATA word3f200000<>+24(SB)/4, $0x3f200000
+DATA word3f200000<>+28(SB)/4, $0x3f200000
+GLOBL word3f200000<>(SB), RODATA|NOPTR, $32
+
+// func softCapBackwardAVX2(ds *float32, y *float32, scale float32, cap float32, n int)
+// Requires: AVX
+TEXT ·softCapBackwardAVX2(SB), NOSPLIT, $0-32
+	MOVQ ds+0(FP), CX
+	MOVQ y+8(FP), DX
+	MOVQ n+24(FP), BX
+	XORQ AX, AX
+	MOVQ BX, SI
+	SHRQ $0x04, SI
+	JZ   tail
+
+loop:
+	VMOVUPS      (CX)(AX*1), Y0
+	VMOVUPS      (DX)(AX*1), Y1
+	VMOVUPS      word3f800000<>+0(SB), Y2
+	VBROADCASTSS cap+20(FP), Y3
+	VDIVPS       Y3, Y1, Y1
+	VMULPS       Y1, Y1, Y1
+	VSUBPS       Y1, Y2, Y2
+	VBROADCASTSS scale+16(FP), Y1
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y2, Y0, Y0
+	VMOVUPS      Y0, (CX)(AX*1)
+	VMOVUPS      32(CX)(AX*1), Y0
+	VMOVUPS      32(DX)(AX*1), Y1
+	VMOVUPS      word3f800000<>+0(SB), Y2
+	VBROADCASTSS cap+20(FP), Y3
+	VDIVPS       Y3, Y1, Y1
+	VMULPS       Y1, Y1, Y1
+	VSUBPS       Y1, Y2, Y2
+	VBROADCASTSS scale+16(FP), Y1
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y2, Y0, Y0
+	VMOVUPS      Y0, 32(CX)(AX*1)
+	ADDQ         $0x40, AX
+	DECQ         SI
+	JNZ          loop
+
+tail:
+	ANDQ         $0x0f, BX
+	JZ           done
+	LEAQ         tail<>+0(SB), SI
+	NEGQ         BX
+	VMOVUPS      64(SI)(BX*4), Y0
+	VMOVUPS      96(SI)(BX*4), Y1
+	VMASKMOVPS   (CX)(AX*1), Y0, Y2
+	VMASKMOVPS   (DX)(AX*1), Y0, Y3
+	VMOVUPS      word3f800000<>+0(SB), Y4
+	VBROADCASTSS cap+20(FP), Y5
+	VDIVPS       Y5, Y3, Y3
+	VMULPS       Y3, Y3, Y3
+	VSUBPS       Y3, Y4, Y4
+	VBROADCASTSS scale+16(FP), Y3
+	VMULPS       Y3, Y4, Y4
+	VMULPS       Y4, Y2, Y2
+	VMASKMOVPS   Y2, Y0, (CX)(AX*1)
+	VMASKMOVPS   32(CX)(AX*1), Y1, Y0
+	VMASKMOVPS   32(DX)(AX*1), Y1, Y2
+	VMOVUPS      word3f800000<>+0(SB), Y3
+	VBROADCASTSS cap+20(FP), Y4
+	VDIVPS       Y4, Y2, Y2
+	VMULPS       Y2, Y2, Y2
+	VSUBPS       Y2, Y3, Y3
+	VBROADCASTSS scale+16(FP), Y2
+	VMULPS       Y2, Y3, Y3
+	VMULPS       Y3, Y0, Y0
+	VMASKMOVPS   Y0, Y1, 32(CX)(AX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func normalizeScaleAVX2(y *float32, x *float32, gamma *float32, mean float32, rstd float32, n int)
+// Requires: AVX, FMA3
+TEXT ·normalizeScaleAVX2(SB), NOSPLIT, $0-40
+	MOVQ y+0(FP), CX
+	MOVQ x+8(FP), DX
+	MOVQ gamma+16(FP), BX
+	MOVQ n+32(FP), SI
+	XORQ AX, AX
+	MOVQ SI, DI
+	SHRQ $0x04, DI
+	JZ   tail
+
+loop:
+	VMOVUPS      (DX)(AX*1), Y0
+	VMOVUPS      (BX)(AX*1), Y1
+	VXORPS       Y2, Y2, Y2
+	VBROADCASTSS mean+24(FP), Y3
+	VSUBPS       Y3, Y0, Y0
+	VBROADCASTSS rstd+28(FP), Y3
+	VMULPS       Y3, Y0, Y0
+	VFMADD231PS  Y1, Y0, Y2
+	VMOVUPS      Y2, (CX)(AX*1)
+	VMOVUPS      32(DX)(AX*1), Y0
+	VMOVUPS      32(BX)(AX*1), Y1
+	VXORPS       Y2, Y2, Y2
+	VBROADCASTSS mean+24(FP), Y3
+	VSUBPS       Y3, Y0, Y0
+	VBROADCASTSS rstd+28(FP), Y3
+	VMULPS       Y3, Y0, Y0
+	VFMADD231PS  Y1, Y0, Y2
+	VMOVUPS      Y2, 32(CX)(AX*1)
+	ADDQ         $0x40, AX
+	DECQ         DI
+	JNZ          loop
+
+tail:
+	ANDQ         $0x0f, SI
+	JZ           done
+	LEAQ         tail<>+0(SB), DI
+	NEGQ         SI
+	VMOVUPS      64(DI)(SI*4), Y0
+	VMOVUPS      96(DI)(SI*4), Y1
+	VMASKMOVPS   (DX)(AX*1), Y0, Y2
+	VMASKMOVPS   (BX)(AX*1), Y0, Y3
+	VXORPS       Y4, Y4, Y4
+	VBROADCASTSS mean+24(FP), Y5
+	VSUBPS       Y5, Y2, Y2
+	VBROADCASTSS rstd+28(FP), Y5
+	VMULPS       Y5, Y2, Y2
+	VFMADD231PS  Y3, Y2, Y4
+	VMASKMOVPS   Y4, Y0, (CX)(AX*1)
+	VMASKMOVPS   32(DX)(AX*1), Y1, Y0
+	VMASKMOVPS   32(BX)(AX*1), Y1, Y2
+	VXORPS       Y3, Y3, Y3
+	VBROADCASTSS mean+24(FP), Y4
+	VSUBPS       Y4, Y0, Y0
+	VBROADCASTSS rstd+28(FP), Y4
+	VMULPS       Y4, Y0, Y0
+	VFMADD231PS  Y2, Y0, Y3
+	VMASKMOVPS   Y3, Y1, 32(CX)(AX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func normGammaAVX2(dgamma *float32, x *float32, dy *float32, mean float32, rstd float32, n int)
+// Requires: AVX, FMA3
+TEXT ·normGammaAVX2(SB), NOSPLIT, $0-40
+	MOVQ dgamma+0(FP), CX
+	MOVQ x+8(FP), DX
+	MOVQ dy+16(FP), BX
+	MOVQ n+32(FP), SI
+	XORQ AX, AX
+	MOVQ SI, DI
+	SHRQ $0x04, DI
+	JZ   tail
+
+loop:
+	VMOVUPS      (CX)(AX*1), Y0
+	VMOVUPS      (DX)(AX*1), Y1
+	VMOVUPS      (BX)(AX*1), Y2
+	VBROADCASTSS mean+24(FP), Y3
+	VSUBPS       Y3, Y1, Y1
+	VBROADCASTSS rstd+28(FP), Y3
+	VMULPS       Y3, Y1, Y1
+	VFMADD231PS  Y1, Y2, Y0
+	VMOVUPS      Y0, (CX)(AX*1)
+	VMOVUPS      32(CX)(AX*1), Y0
+	VMOVUPS      32(DX)(AX*1), Y1
+	VMOVUPS      32(BX)(AX*1), Y2
+	VBROADCASTSS mean+24(FP), Y3
+	VSUBPS       Y3, Y1, Y1
+	VBROADCASTSS rstd+28(FP), Y3
+	VMULPS       Y3, Y1, Y1
+	VFMADD231PS  Y1, Y2, Y0
+	VMOVUPS      Y0, 32(CX)(AX*1)
+	ADDQ         $0x40, AX
+	DECQ         DI
+	JNZ          loop
+
+tail:
+	ANDQ         $0x0f, SI
+	JZ           done
+	LEAQ         tail<>+0(SB), DI
+	NEGQ         SI
+	VMOVUPS      64(DI)(SI*4), Y0
+	VMOVUPS      96(DI)(SI*4), Y1
+	VMASKMOVPS   (CX)(AX*1), Y0, Y2
+	VMASKMOVPS   (DX)(AX*1), Y0, Y3
+	VMASKMOVPS   (BX)(AX*1), Y0, Y4
+	VBROADCASTSS mean+24(FP), Y5
+	VSUBPS       Y5, Y3, Y3
+	VBROADCASTSS rstd+28(FP), Y5
+	VMULPS       Y5, Y3, Y3
+	VFMADD231PS  Y3, Y4, Y2
+	VMASKMOVPS   Y2, Y0, (CX)(AX*1)
+	VMASKMOVPS   32(CX)(AX*1), Y1, Y0
+	VMASKMOVPS   32(DX)(AX*1), Y1, Y2
+	VMASKMOVPS   32(BX)(AX*1), Y1, Y3
+	VBROADCASTSS mean+24(FP), Y4
+	VSUBPS       Y4, Y2, Y2
+	VBROADCASTSS rstd+28(FP), Y4
+	VMULPS       Y4, Y2, Y2
+	VFMADD231PS  Y2, Y3, Y0
+	VMASKMOVPS   Y0, Y1, 32(CX)(AX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func rmsNormAVX2(y *float32, x *float32, gamma *float32, offset float32, eps float32, n int) float32
+// Requires: AVX, AVX2, FMA3
+TEXT ·rmsNormAVX2(SB), NOSPLIT, $0-44
+	MOVQ   y+0(FP), CX
+	MOVQ   x+8(FP), DX
+	MOVQ   gamma+16(FP), BX
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	MOVQ   n+32(FP), SI
+	XORQ   AX, AX
+	MOVQ   SI, DI
+	SHRQ   $0x04, DI
+	JZ     sumtail
+
+sumloop:
+	VMOVUPS     (DX)(AX*1), Y2
+	VFMADD231PS Y2, Y2, Y0
+	VMOVUPS     32(DX)(AX*1), Y2
+	VFMADD231PS Y2, Y2, Y1
+	ADDQ        $0x40, AX
+	DECQ        DI
+	JNZ         sumloop
+
+sumtail:
+	ANDQ        $0x0f, SI
+	JZ          sumdone
+	LEAQ        tail<>+0(SB), DI
+	NEGQ        SI
+	VMOVUPS     64(DI)(SI*4), Y2
+	VMOVUPS     96(DI)(SI*4), Y3
+	VMASKMOVPS  (DX)(AX*1), Y2, Y2
+	VFMADD231PS Y2, Y2, Y0
+	VMASKMOVPS  32(DX)(AX*1), Y3, Y2
+	VFMADD231PS Y2, Y2, Y1
+
+sumdone:
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X0
+	VMOVHLPS     X0, X0, X1
+	VADDPS       X1, X0, X0
+	VMOVSHDUP    X0, X1
+	VADDPS       X1, X0, X0
+	VXORPS       X1, X1, X1
+	MOVQ         n+32(FP), AX
+	VCVTSI2SSQ   AX, X1, X1
+	VDIVSS       X1, X0, X0
+	VADDSS       eps+28(FP), X0, X0
+	VSQRTSS      X0, X0, X0
+	VMOVSS       word3f800000<>+0(SB), X1
+	VDIVSS       X0, X1, X1
+	VMOVSS       X1, ret+40(FP)
+	VBROADCASTSS X1, Y0
+	MOVQ         n+32(FP), SI
+	XORQ         AX, AX
+	MOVQ         SI, DI
+	SHRQ         $0x04, DI
+	JZ           scaletail
+
+scaleloop:
+	VMOVUPS      (DX)(AX*1), Y1
+	VMOVUPS      (BX)(AX*1), Y2
+	VXORPS       Y3, Y3, Y3
+	VMULPS       Y0, Y1, Y1
+	VBROADCASTSS offset+24(FP), Y4
+	VADDPS       Y4, Y2, Y2
+	VFMADD231PS  Y2, Y1, Y3
+	VMOVUPS      Y3, (CX)(AX*1)
+	VMOVUPS      32(DX)(AX*1), Y1
+	VMOVUPS      32(BX)(AX*1), Y2
+	VXORPS       Y3, Y3, Y3
+	VMULPS       Y0, Y1, Y1
+	VBROADCASTSS offset+24(FP), Y4
+	VADDPS       Y4, Y2, Y2
+	VFMADD231PS  Y2, Y1, Y3
+	VMOVUPS      Y3, 32(CX)(AX*1)
+	ADDQ         $0x40, AX
+	DECQ         DI
+	JNZ          scaleloop
+
+scaletail:
+	ANDQ         $0x0f, SI
+	JZ           scaledone
+	LEAQ         tail<>+0(SB), DI
+	NEGQ         SI
+	VMOVUPS      64(DI)(SI*4), Y1
+	VMOVUPS      96(DI)(SI*4), Y2
+	VMASKMOVPS   (DX)(AX*1), Y1, Y3
+	VMASKMOVPS   (BX)(AX*1), Y1, Y4
+	VXORPS       Y5, Y5, Y5
+	VMULPS       Y0, Y3, Y3
+	VBROADCASTSS offset+24(FP), Y6
+	VADDPS       Y6, Y4, Y4
+	VFMADD231PS  Y4, Y3, Y5
+	VMASKMOVPS   Y5, Y1, (CX)(AX*1)
+	VMASKMOVPS   32(DX)(AX*1), Y2, Y1
+	VMASKMOVPS   32(BX)(AX*1), Y2, Y3
+	VXORPS       Y4, Y4, Y4
+	VMULPS       Y0, Y1, Y1
+	VBROADCASTSS offset+24(FP), Y0
+	VADDPS       Y0, Y3, Y3
+	VFMADD231PS  Y3, Y1, Y4
+	VMASKMOVPS   Y4, Y2, 32(CX)(AX*1)
+
+scaledone:
+	VZEROUPPER
+	RET
+
+// func rmsNormBackwardAVX2(dx *float32, x *float32, dy *float32, gamma *float32, rstd float32, offset float32, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·rmsNormBackwardAVX2(SB), NOSPLIT, $0-48
+	MOVQ   dx+0(FP), CX
+	MOVQ   x+8(FP), DX
+	MOVQ   dy+16(FP), BX
+	MOVQ   gamma+24(FP), SI
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	MOVQ   n+40(FP), DI
+	XORQ   AX, AX
+	MOVQ   DI, R8
+	SHRQ   $0x04, R8
+	JZ     sumtail
+
+sumloop:
+	VMOVUPS      (DX)(AX*1), Y2
+	VMOVUPS      (BX)(AX*1), Y3
+	VMOVUPS      (SI)(AX*1), Y4
+	VBROADCASTSS offset+36(FP), Y5
+	VADDPS       Y5, Y4, Y4
+	VMULPS       Y4, Y3, Y3
+	VBROADCASTSS rstd+32(FP), Y4
+	VMULPS       Y4, Y2, Y2
+	VFMADD231PS  Y2, Y3, Y0
+	VMOVUPS      32(DX)(AX*1), Y2
+	VMOVUPS      32(BX)(AX*1), Y3
+	VMOVUPS      32(SI)(AX*1), Y4
+	VBROADCASTSS offset+36(FP), Y5
+	VADDPS       Y5, Y4, Y4
+	VMULPS       Y4, Y3, Y3
+	VBROADCASTSS rstd+32(FP), Y4
+	VMULPS       Y4, Y2, Y2
+	VFMADD231PS  Y2, Y3, Y1
+	ADDQ         $0x40, AX
+	DECQ         R8
+	JNZ          sumloop
+
+sumtail:
+	ANDQ         $0x0f, DI
+	JZ           sumdone
+	LEAQ         tail<>+0(SB), R8
+	NEGQ         DI
+	VMOVUPS      64(R8)(DI*4), Y2
+	VMOVUPS      96(R8)(DI*4), Y3
+	VMASKMOVPS   (DX)(AX*1), Y2, Y4
+	VMASKMOVPS   (BX)(AX*1), Y2, Y5
+	VMASKMOVPS   (SI)(AX*1), Y2, Y2
+	VBROADCASTSS offset+36(FP), Y6
+	VADDPS       Y6, Y2, Y2
+	VMULPS       Y2, Y5, Y5
+	VBROADCASTSS rstd+32(FP), Y2
+	VMULPS       Y2, Y4, Y4
+	VFMADD231PS  Y4, Y5, Y0
+	VMASKMOVPS   32(DX)(AX*1), Y3, Y2
+	VMASKMOVPS   32(BX)(AX*1), Y3, Y4
+	VMASKMOVPS   32(SI)(AX*1), Y3, Y3
+	VBROADCASTSS offset+36(FP), Y5
+	VADDPS       Y5, Y3, Y3
+	VMULPS       Y3, Y4, Y4
+	VBROADCASTSS rstd+32(FP), Y3
+	VMULPS       Y3, Y2, Y2
+	VFMADD231PS  Y2, Y4, Y1
+
+sumdone:
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X0
+	VMOVHLPS     X0, X0, X1
+	VADDPS       X1, X0, X0
+	VMOVSHDUP    X0, X1
+	VADDPS       X1, X0, X0
+	VXORPS       X1, X1, X1
+	MOVQ         n+40(FP), AX
+	VCVTSI2SSQ   AX, X1, X1
+	VDIVSS       X1, X0, X0
+	VBROADCASTSS X0, Y0
+	MOVQ         n+40(FP), DI
+	XORQ         AX, AX
+	MOVQ         DI, R8
+	SHRQ         $0x04, R8
+	JZ           addtail
+
+addloop:
+	VMOVUPS      (DX)(AX*1), Y1
+	VMOVUPS      (BX)(AX*1), Y2
+	VMOVUPS      (SI)(AX*1), Y3
+	VBROADCASTSS offset+36(FP), Y4
+	VADDPS       Y4, Y3, Y3
+	VMULPS       Y3, Y2, Y2
+	VBROADCASTSS rstd+32(FP), Y3
+	VMULPS       Y3, Y1, Y1
+	VMOVUPS      (CX)(AX*1), Y3
+	VFNMADD231PS Y0, Y1, Y2
+	VBROADCASTSS rstd+32(FP), Y1
+	VFMADD231PS  Y2, Y1, Y3
+	VMOVUPS      Y3, (CX)(AX*1)
+	VMOVUPS      32(DX)(AX*1), Y1
+	VMOVUPS      32(BX)(AX*1), Y2
+	VMOVUPS      32(SI)(AX*1), Y3
+	VBROADCASTSS offset+36(FP), Y4
+	VADDPS       Y4, Y3, Y3
+	VMULPS       Y3, Y2, Y2
+	VBROADCASTSS rstd+32(FP), Y3
+	VMULPS       Y3, Y1, Y1
+	VMOVUPS      32(CX)(AX*1), Y3
+	VFNMADD231PS Y0, Y1, Y2
+	VBROADCASTSS rstd+32(FP), Y1
+	VFMADD231PS  Y2, Y1, Y3
+	VMOVUPS      Y3, 32(CX)(AX*1)
+	ADDQ         $0x40, AX
+	DECQ         R8
+	JNZ          addloop
+
+addtail:
+	ANDQ         $0x0f, DI
+	JZ           adddone
+	LEAQ         tail<>+0(SB), R8
+	NEGQ         DI
+	VMOVUPS      64(R8)(DI*4), Y1
+	VMOVUPS      96(R8)(DI*4), Y2
+	VMASKMOVPS   (DX)(AX*1), Y1, Y3
+	VMASKMOVPS   (BX)(AX*1), Y1, Y4
+	VMASKMOVPS   (SI)(AX*1), Y1, Y5
+	VBROADCASTSS offset+36(FP), Y6
+	VADDPS       Y6, Y5, Y5
+	VMULPS       Y5, Y4, Y4
+	VBROADCASTSS rstd+32(FP), Y5
+	VMULPS       Y5, Y3, Y3
+	VMASKMOVPS   (CX)(AX*1), Y1, Y5
+	VFNMADD231PS Y0, Y3, Y4
+	VBROADCASTSS rstd+32(FP), Y3
+	VFMADD231PS  Y4, Y3, Y5
+	VMASKMOVPS   Y5, Y1, (CX)(AX*1)
+	VMASKMOVPS   32(DX)(AX*1), Y2, Y1
+	VMASKMOVPS   32(BX)(AX*1), Y2, Y3
+	VMASKMOVPS   32(SI)(AX*1), Y2, Y4
+	VBROADCASTSS offset+36(FP), Y5
+	VADDPS       Y5, Y4, Y4
+	VMULPS       Y4, Y3, Y3
+	VBROADCASTSS rstd+32(FP), Y4
+	VMULPS       Y4, Y1, Y1
+	VMASKMOVPS   32(CX)(AX*1), Y2, Y4
+	VFNMADD231PS Y0, Y1, Y3
+	VBROADCASTSS rstd+32(FP), Y0
+	VFMADD231PS  Y3, Y0, Y4
+	VMASKMOVPS   Y4, Y2, 32(CX)(AX*1)
+
+adddone:
+	VZEROUPPER
+	RET
+
+// func rotateAVX2(a *float32, b *float32, cos *float32, sin *float32, n int)
+// Requires: AVX
+TEXT ·rotateAVX2(SB), NOSPLIT, $0-40
+	MOVQ a+0(FP), CX
+	MOVQ b+8(FP), DX
+	MOVQ cos+16(FP), BX
+	MOVQ sin+24(FP), SI
+	MOVQ n+32(FP), DI
+	XORQ AX, AX
+	MOVQ DI, R8
+	SHRQ $0x04, R8
+	JZ   tail
+
+loop:
+	VMOVUPS (CX)(AX*1), Y0
+	VMOVUPS (DX)(AX*1), Y1
+	VMOVUPS (BX)(AX*1), Y2
+	VMOVUPS (SI)(AX*1), Y3
+	VMULPS  Y3, Y0, Y4
+	VMULPS  Y3, Y1, Y3
+	VMULPS  Y2, Y0, Y0
+	VMULPS  Y2, Y1, Y1
+	VSUBPS  Y3, Y0, Y0
+	VADDPS  Y4, Y1, Y1
+	VMOVUPS Y0, (CX)(AX*1)
+	VMOVUPS Y1, (DX)(AX*1)
+	VMOVUPS 32(CX)(AX*1), Y0
+	VMOVUPS 32(DX)(AX*1), Y1
+	VMOVUPS 32(BX)(AX*1), Y2
+	VMOVUPS 32(SI)(AX*1), Y3
+	VMULPS  Y3, Y0, Y4
+	VMULPS  Y3, Y1, Y3
+	VMULPS  Y2, Y0, Y0
+	VMULPS  Y2, Y1, Y1
+	VSUBPS  Y3, Y0, Y0
+	VADDPS  Y4, Y1, Y1
+	VMOVUPS Y0, 32(CX)(AX*1)
+	VMOVUPS Y1, 32(DX)(AX*1)
+	ADDQ    $0x40, AX
+	DECQ    R8
+	JNZ     loop
+
+tail:
+	ANDQ       $0x0f, DI
+	JZ         done
+	LEAQ       tail<>+0(SB), R8
+	NEGQ       DI
+	VMOVUPS    64(R8)(DI*4), Y0
+	VMOVUPS    96(R8)(DI*4), Y1
+	VMASKMOVPS (CX)(AX*1), Y0, Y2
+	VMASKMOVPS (DX)(AX*1), Y0, Y3
+	VMASKMOVPS (BX)(AX*1), Y0, Y4
+	VMASKMOVPS (SI)(AX*1), Y0, Y5
+	VMULPS     Y5, Y2, Y6
+	VMULPS     Y5, Y3, Y5
+	VMULPS     Y4, Y2, Y2
+	VMULPS     Y4, Y3, Y3
+	VSUBPS     Y5, Y2, Y2
+	VADDPS     Y6, Y3, Y3
+	VMASKMOVPS Y2, Y0, (CX)(AX*1)
+	VMASKMOVPS Y3, Y0, (DX)(AX*1)
+	VMASKMOVPS 32(CX)(AX*1), Y1, Y0
+	VMASKMOVPS 32(DX)(AX*1), Y1, Y2
+	VMASKMOVPS 32(BX)(AX*1), Y1, Y3
+	VMASKMOVPS 32(SI)(AX*1), Y1, Y4
+	VMULPS     Y4, Y0, Y5
+	VMULPS     Y4, Y2, Y4
+	VMULPS     Y3, Y0, Y0
+	VMULPS     Y3, Y2, Y2
+	VSUBPS     Y4, Y0, Y0
+	VADDPS     Y5, Y2, Y2
+	VMASKMOVPS Y0, Y1, 32(CX)(AX*1)
+	VMASKMOVPS Y2, Y1, 32(DX)(AX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func rotateBackAVX2(a *float32, b *float32, cos *float32, sin *float32, n int)
+// Requires: AVX
+TEXT ·rotateBackAVX2(SB), NOSPLIT, $0-40
+	MOVQ a+0(FP), CX
+	MOVQ b+8(FP), DX
+	MOVQ cos+16(FP), BX
+	MOVQ sin+24(FP), SI
+	MOVQ n+32(FP), DI
+	XORQ AX, AX
+	MOVQ DI, R8
+	SHRQ $0x04, R8
+	JZ   tail
+
+loop:
+	VMOVUPS (CX)(AX*1), Y0
+	VMOVUPS (DX)(AX*1), Y1
+	VMOVUPS (BX)(AX*1), Y2
+	VMOVUPS (SI)(AX*1), Y3
+	VMULPS  Y3, Y0, Y4
+	VMULPS  Y3, Y1, Y3
+	VMULPS  Y2, Y0, Y0
+	VMULPS  Y2, Y1, Y1
+	VADDPS  Y3, Y0, Y0
+	VSUBPS  Y4, Y1, Y1
+	VMOVUPS Y0, (CX)(AX*1)
+	VMOVUPS Y1, (DX)(AX*1)
+	VMOVUPS 32(CX)(AX*1), Y0
+	VMOVUPS 32(DX)(AX*1), Y1
+	VMOVUPS 32(BX)(AX*1), Y2
+	VMOVUPS 32(SI)(AX*1), Y3
+	VMULPS  Y3, Y0, Y4
+	VMULPS  Y3, Y1, Y3
+	VMULPS  Y2, Y0, Y0
+	VMULPS  Y2, Y1, Y1
+	VADDPS  Y3, Y0, Y0
+	VSUBPS  Y4, Y1, Y1
+	VMOVUPS Y0, 32(CX)(AX*1)
+	VMOVUPS Y1, 32(DX)(AX*1)
+	ADDQ    $0x40, AX
+	DECQ    R8
+	JNZ     loop
+
+tail:
+	ANDQ       $0x0f, DI
+	JZ         done
+	LEAQ       tail<>+0(SB), R8
+	NEGQ       DI
+	VMOVUPS    64(R8)(DI*4), Y0
+	VMOVUPS    96(R8)(DI*4), Y1
+	VMASKMOVPS (CX)(AX*1), Y0, Y2
+	VMASKMOVPS (DX)(AX*1), Y0, Y3
+	VMASKMOVPS (BX)(AX*1), Y0, Y4
+	VMASKMOVPS (SI)(AX*1), Y0, Y5
+	VMULPS     Y5, Y2, Y6
+	VMULPS     Y5, Y3, Y5
+	VMULPS     Y4, Y2, Y2
+	VMULPS     Y4, Y3, Y3
+	VADDPS     Y5, Y2, Y2
+	VSUBPS     Y6, Y3, Y3
+	VMASKMOVPS Y2, Y0, (CX)(AX*1)
+	VMASKMOVPS Y3, Y0, (DX)(AX*1)
+	VMASKMOVPS 32(CX)(AX*1), Y1, Y0
+	VMASKMOVPS 32(DX)(AX*1), Y1, Y2
+	VMASKMOVPS 32(BX)(AX*1), Y1, Y3
+	VMASKMOVPS 32(SI)(AX*1), Y1, Y4
+	VMULPS     Y4, Y0, Y5
+	VMULPS     Y4, Y2, Y4
+	VMULPS     Y3, Y0, Y0
+	VMULPS     Y3, Y2, Y2
+	VADDPS     Y4, Y0, Y0
+	VSUBPS     Y5, Y2, Y2
+	VMASKMOVPS Y0, Y1, 32(CX)(AX*1)
+	VMASKMOVPS Y2, Y1, 32(DX)(AX*1)
 
 done:
 	VZEROUPPER

@@ -299,45 +299,45 @@ func scores7AVX512(dst *float32, q *float32, k *float32, d int, next *float32)
 //go:noescape
 func scores8AVX512(dst *float32, q *float32, k *float32, d int, next *float32)
 
-// weigh1x1AVX512 sets dst[h*16 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n, for j < 16 and 1 heads, and fetches as much from next on; n > 0.
+// weigh1x1AVX512 sets dst[h*16 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n that begins in the same element of start, for j < 16 and 1 heads, and fetches as much from next on; n > 0.
 //
 //go:noescape
-func weigh1x1AVX512(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
+func weigh1x1AVX512(dst *float32, start *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
 
-// weigh1x4AVX512 sets dst[h*16 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n, for j < 16 and 4 heads, and fetches as much from next on; n > 0.
+// weigh1x4AVX512 sets dst[h*16 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n that begins in the same element of start, for j < 16 and 4 heads, and fetches as much from next on; n > 0.
 //
 //go:noescape
-func weigh1x4AVX512(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
+func weigh1x4AVX512(dst *float32, start *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
 
-// weigh2x1AVX512 sets dst[h*32 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n, for j < 32 and 1 heads, and fetches as much from next on; n > 0.
+// weigh2x1AVX512 sets dst[h*32 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n that begins in the same element of start, for j < 32 and 1 heads, and fetches as much from next on; n > 0.
 //
 //go:noescape
-func weigh2x1AVX512(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
+func weigh2x1AVX512(dst *float32, start *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
 
-// weigh2x4AVX512 sets dst[h*32 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n, for j < 32 and 4 heads, and fetches as much from next on; n > 0.
+// weigh2x4AVX512 sets dst[h*32 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n that begins in the same element of start, for j < 32 and 4 heads, and fetches as much from next on; n > 0.
 //
 //go:noescape
-func weigh2x4AVX512(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
+func weigh2x4AVX512(dst *float32, start *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
 
-// weigh3x1AVX512 sets dst[h*48 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n, for j < 48 and 1 heads, and fetches as much from next on; n > 0.
+// weigh3x1AVX512 sets dst[h*48 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n that begins in the same element of start, for j < 48 and 1 heads, and fetches as much from next on; n > 0.
 //
 //go:noescape
-func weigh3x1AVX512(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
+func weigh3x1AVX512(dst *float32, start *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
 
-// weigh3x2AVX512 sets dst[h*48 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n, for j < 48 and 2 heads, and fetches as much from next on; n > 0.
+// weigh3x2AVX512 sets dst[h*48 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n that begins in the same element of start, for j < 48 and 2 heads, and fetches as much from next on; n > 0.
 //
 //go:noescape
-func weigh3x2AVX512(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
+func weigh3x2AVX512(dst *float32, start *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
 
-// weigh4x1AVX512 sets dst[h*64 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n, for j < 64 and 1 heads, and fetches as much from next on; n > 0.
+// weigh4x1AVX512 sets dst[h*64 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n that begins in the same element of start, for j < 64 and 1 heads, and fetches as much from next on; n > 0.
 //
 //go:noescape
-func weigh4x1AVX512(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
+func weigh4x1AVX512(dst *float32, start *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
 
-// weigh4x2AVX512 sets dst[h*64 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n, for j < 64 and 2 heads, and fetches as much from next on; n > 0.
+// weigh4x2AVX512 sets dst[h*64 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n that begins in the same element of start, for j < 64 and 2 heads, and fetches as much from next on; n > 0.
 //
 //go:noescape
-func weigh4x2AVX512(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
+func weigh4x2AVX512(dst *float32, start *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
 
 // mixed1x2AVX512 is gemm1x2AVX512 for words of two bfloat16 in B; k counts elements, and ldb words.
 //
@@ -601,3 +601,81 @@ func adamwAVX512(w *float32, m *float32, v *float32, grad *float32, a *float32, 
 
 //go:noescape
 func emaAVX512(avg *float32, w *float32, share float32, n int)
+
+//go:noescape
+func gatedGeluTanhAVX512(y *float32, gate *float32, up *float32, n int)
+
+//go:noescape
+func gatedBackwardGeluTanhAVX512(dgate *float32, dup *float32, y *float32, gate *float32, up *float32, dy *float32, n int)
+
+//go:noescape
+func forwardGeluErfAVX512(y *float32, x *float32, n int)
+
+//go:noescape
+func bothGeluErfAVX512(dx *float32, x *float32, dy *float32, y *float32, n int)
+
+//go:noescape
+func gatedGeluErfAVX512(y *float32, gate *float32, up *float32, n int)
+
+//go:noescape
+func gatedBackwardGeluErfAVX512(dgate *float32, dup *float32, y *float32, gate *float32, up *float32, dy *float32, n int)
+
+//go:noescape
+func forwardReLUAVX512(y *float32, x *float32, n int)
+
+//go:noescape
+func bothReLUAVX512(dx *float32, x *float32, dy *float32, y *float32, n int)
+
+//go:noescape
+func gatedReLUAVX512(y *float32, gate *float32, up *float32, n int)
+
+//go:noescape
+func gatedBackwardReLUAVX512(dgate *float32, dup *float32, y *float32, gate *float32, up *float32, dy *float32, n int)
+
+//go:noescape
+func forwardReLUSquaredAVX512(y *float32, x *float32, n int)
+
+//go:noescape
+func bothReLUSquaredAVX512(dx *float32, x *float32, dy *float32, y *float32, n int)
+
+//go:noescape
+func gatedReLUSquaredAVX512(y *float32, gate *float32, up *float32, n int)
+
+//go:noescape
+func gatedBackwardReLUSquaredAVX512(dgate *float32, dup *float32, y *float32, gate *float32, up *float32, dy *float32, n int)
+
+//go:noescape
+func forwardSiLUAVX512(y *float32, x *float32, n int)
+
+//go:noescape
+func bothSiLUAVX512(dx *float32, x *float32, dy *float32, y *float32, n int)
+
+//go:noescape
+func gatedSiLUAVX512(y *float32, gate *float32, up *float32, n int)
+
+//go:noescape
+func gatedBackwardSiLUAVX512(dgate *float32, dup *float32, y *float32, gate *float32, up *float32, dy *float32, n int)
+
+//go:noescape
+func softCapAVX512(x *float32, scale float32, cap float32, n int)
+
+//go:noescape
+func softCapBackwardAVX512(ds *float32, y *float32, scale float32, cap float32, n int)
+
+//go:noescape
+func normalizeScaleAVX512(y *float32, x *float32, gamma *float32, mean float32, rstd float32, n int)
+
+//go:noescape
+func normGammaAVX512(dgamma *float32, x *float32, dy *float32, mean float32, rstd float32, n int)
+
+//go:noescape
+func rmsNormAVX512(y *float32, x *float32, gamma *float32, offset float32, eps float32, n int) float32
+
+//go:noescape
+func rmsNormBackwardAVX512(dx *float32, x *float32, dy *float32, gamma *float32, rstd float32, offset float32, n int)
+
+//go:noescape
+func rotateAVX512(a *float32, b *float32, cos *float32, sin *float32, n int)
+
+//go:noescape
+func rotateBackAVX512(a *float32, b *float32, cos *float32, sin *float32, n int)

@@ -35,7 +35,7 @@ func AttentionScores(
 //
 // The bits are those of a [Product] of the weights (1, n) with the values (n, width): one chain over t. Heads are pHead
 // apart in p and vHead in v, which is 0 where several heads share the values; width is a multiple of 16. It prefetches
-// from next on as AttentionScores does.
+// from next on as AttentionScores does, as much for each head as its values take.
 func WeightedValues(
 	dst []float32, // (heads, width)
 	p []float32, pHead int, // (heads, n)
@@ -43,8 +43,29 @@ func WeightedValues(
 	heads, width, n int,
 	next []float32,
 ) {
-	if n == 0 || heads*width == 0 {
+	if n == 0 {
 		clear(dst[:heads*width])
+	}
+	weightedValues(dst, p, pHead, v, vHead, heads, width, n, next, false)
+}
+
+// WeightedValuesAdd is [WeightedValues] that continues the chains of an earlier call, for values that lie in several
+// pieces: dst begins with what is there, and so the bits are those of one call.
+func WeightedValuesAdd(
+	dst []float32, // (heads, width)
+	p []float32, pHead int, // (heads, n)
+	v []float32, vHead int, // (heads, n, width)
+	heads, width, n int,
+	next []float32,
+) {
+	weightedValues(dst, p, pHead, v, vHead, heads, width, n, next, true)
+}
+
+// weightedValues is WeightedValuesAdd, or WeightedValues of n > 0.
+func weightedValues(
+	dst, p []float32, pHead int, v []float32, vHead, heads, width, n int, next []float32, more bool,
+) {
+	if n == 0 || heads*width == 0 {
 		return
 	}
 	if width%16 != 0 {
@@ -55,23 +76,7 @@ func WeightedValues(
 	if len(next) == 0 {
 		next = v
 	}
-	weightedValuesKernel(dst, p, pHead, v, vHead, heads, width, n, next)
-}
-
-// WeightedValuesAdd is [WeightedValues] that continues the chains of an earlier call, for values that lie in several
-// pieces: dst begins with what is there.
-func WeightedValuesAdd(
-	dst []float32, // (heads, width)
-	p []float32, pHead int, // (heads, n)
-	v []float32, vHead int, // (heads, n, width)
-	heads, width, n int,
-	_ []float32,
-) {
-	for h := range heads {
-		Product{
-			M: 1, N: width, K: n, Accumulate: true, A: p[h*pHead:], B: v[h*vHead:], C: dst[h*width : (h+1)*width],
-		}.Run(nil)
-	}
+	weightedValuesKernel(dst, p, pHead, v, vHead, heads, width, n, next, more)
 }
 
 // attentionScoresPortable is the reference of AttentionScores.
@@ -84,11 +89,13 @@ func attentionScoresPortable(dst, q, k []float32, blocks int) {
 	}
 }
 
-// weightedValuesPortable is the reference of WeightedValues.
-func weightedValuesPortable(dst, p []float32, pHead int, v []float32, vHead, heads, width, n int) {
+// weightedValuesPortable is the reference of WeightedValues, and with more that of WeightedValuesAdd.
+func weightedValuesPortable(dst, p []float32, pHead int, v []float32, vHead, heads, width, n int, more bool) {
 	for h := range heads {
 		row := dst[h*width : (h+1)*width]
-		clear(row)
+		if !more {
+			clear(row)
+		}
 		for t, x := range p[h*pHead : h*pHead+n] {
 			axpyPortable(row, x, v[h*vHead+t*width:][:width])
 		}

@@ -6,7 +6,7 @@ package tensor
 // fixed number of heads. The numbers are in their names; _asm/decode.go generates both.
 type (
 	scoresKernel func(dst, q, k *float32, d int, next *float32)
-	valuesKernel func(dst, p *float32, pHead int, v *float32, vHead, ld, n int, next *float32)
+	valuesKernel func(dst, start, p *float32, pHead int, v *float32, vHead, ld, n int, next *float32)
 )
 
 // Kernels for 1, 2, 3 … blocks of keys: as many accumulators as fit into the registers.
@@ -58,13 +58,19 @@ type valuesKernels struct {
 	manyHeads valuesKernel
 }
 
+// noValues is where chains begin that continue none: the most floats that one of the kernels sets.
+var noValues [128]float32
+
 // weightedValuesKernel takes several heads at once where their values are at most 64 columns wide, otherwise one head
-// and 64 columns at a time. fetched counts the floats prefetched so far, and so where in next to continue.
-func weightedValuesKernel(dst, p []float32, pHead int, v []float32, vHead, heads, width, n int, next []float32) {
+// and 64 columns at a time. fetched counts the floats prefetched so far, and so where in next to continue. With more,
+// the chains continue those in dst.
+func weightedValuesKernel(
+	dst, p []float32, pHead int, v []float32, vHead, heads, width, n int, next []float32, more bool,
+) {
 	kernels := valuesKernelsAVX512
 	switch active {
 	case portable:
-		weightedValuesPortable(dst, p, pHead, v, vHead, heads, width, n)
+		weightedValuesPortable(dst, p, pHead, v, vHead, heads, width, n, more)
 		return
 	case avx2:
 		kernels = valuesKernelsAVX2
@@ -72,7 +78,7 @@ func weightedValuesKernel(dst, p []float32, pHead int, v []float32, vHead, heads
 	for h, fetched := 0, 0; h < heads; {
 		if width <= 64 && heads-h >= kernels[width/16-1].heads {
 			k := &kernels[width/16-1]
-			k.manyHeads(&dst[h*width], &p[h*pHead], pHead, &v[h*vHead], vHead, width, n,
+			k.manyHeads(&dst[h*width], chainStart(dst, h*width, more), &p[h*pHead], pHead, &v[h*vHead], vHead, width, n,
 				&next[min(fetched, len(next)-1)])
 			h += k.heads
 			fetched += k.heads * width * n
@@ -80,9 +86,18 @@ func weightedValuesKernel(dst, p []float32, pHead int, v []float32, vHead, heads
 		}
 		for j := 0; j < width; j += 64 {
 			k := &kernels[min(64, width-j)/16-1]
-			k.oneHead(&dst[h*width+j], &p[h*pHead], 0, &v[h*vHead+j], 0, width, n, &next[min(fetched, len(next)-1)])
+			k.oneHead(&dst[h*width+j], chainStart(dst, h*width+j, more), &p[h*pHead], 0, &v[h*vHead+j], 0, width, n,
+				&next[min(fetched, len(next)-1)])
 			fetched += 16 * k.columns16 * n
 		}
 		h++
 	}
+}
+
+// chainStart returns where the chains of dst[i] and what follows begin.
+func chainStart(dst []float32, i int, more bool) *float32 {
+	if more {
+		return &dst[i]
+	}
+	return &noValues[0]
 }

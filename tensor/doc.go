@@ -1,7 +1,7 @@
 // Package tensor holds named float32 arrays and the loops over them: matrix
-// products ([Product]), elementwise functions, reductions, softmax, layer
-// normalisation, attention over cached keys and values, and the optimizer's
-// sweep. Arrays are flat slices in row order; sizes are passed in. Slices of
+// products ([Product]), elementwise functions, reductions, softmax, layer and
+// RMS normalisation, activations, rotary embeddings, attention over cached keys
+// and values, and the optimizer's sweep. Arrays are flat slices in row order; sizes are passed in. Slices of
 // the wrong length are bugs of the caller, and panic.
 //
 // # Numeric contract, numerics v1
@@ -31,9 +31,9 @@
 //     their elements in order, the last block is padded with +0 (-Inf), and the
 //     lanes are combined in one tree: lane l with lane l+8, then l+4, l+2, l+1.
 //
-//  4. exp, log, cos and what is made of them are polynomials evaluated with that
-//     FMA in one order. Square root and division are the correctly rounded
-//     operations of IEEE 754. Nothing here calls math.Exp or its like, whose
+//  4. exp, log, cos, tanh, Φ and what is made of them are polynomials evaluated
+//     in one order, the first three with that FMA. Square root and division are
+//     the correctly rounded operations of IEEE 754. Nothing here calls math.Exp or its like, whose
 //     bits change with the CPU.
 //
 //  5. Rounding is to nearest even and subnormal numbers are kept, except that

@@ -2,9 +2,9 @@ package tensor
 
 import "math"
 
-// Constants of the polynomials. exp, log and cos have the forms and coefficients of the single precision functions of
-// the Cephes library (Moshier, 1992), evaluated by Horner's rule with FMA. The generator of the assembly reads these
-// constants from here: see _asm/constants.go.
+// Constants of the polynomials. exp, log, cos and tanh have the forms and coefficients of the single precision
+// functions of the Cephes library (Moshier, 1992), evaluated by Horner's rule, with FMA but for tanh. The generator of
+// the assembly reads these constants from here: see _asm/constants.go.
 const (
 	expHigh  = 88.72283    // the largest x whose exponential is finite
 	expLow   = -86.64339   // -125 ln 2
@@ -25,6 +25,23 @@ const (
 	geluA = 1.5957691216057308 // 2 sqrt(2/pi)
 	geluB = geluA * 0.044715
 	geluC = 3 * geluB
+
+	// Formula 7.1.26 of Abramowitz & Stegun (1964) for erf, of |x|/sqrt(2) and halved: the normal distribution's tail.
+	erfP     = .3275911 * 0.70710678118654752440
+	erfA1    = .254829592 / 2
+	erfA2    = -.284496736 / 2
+	erfA3    = 1.421413741 / 2
+	erfA4    = -1.453152027 / 2
+	erfA5    = 1.061405429 / 2
+	rsqrt2Pi = .3989422804014327 // 1/sqrt(2 pi)
+
+	// The polynomial of Cephes for tanh, for |x| up to tanhNear.
+	tanhNear = .625
+	tanhC4   = -5.70498872745e-3
+	tanhC3   = 2.06390887954e-2
+	tanhC2   = -5.37397155531e-2
+	tanhC1   = 1.33314422036e-1
+	tanhC0   = -3.33332819422e-1
 )
 
 // infinity is +Inf, which Go has no float32 constant for.
@@ -94,7 +111,7 @@ func Log1(x float32) float32 {
 }
 
 // Cos1 returns the cosine of x radians. The argument is reduced in float64 by multiples of pi/2; the bound holds for
-// |x| up to 1e5. It is NaN for |x| above about 3e9, where nothing is left of the argument. Worst error 1.6 units in
+// |x| up to 5e6. It is NaN for |x| above about 3e9, where nothing is left of the argument. Worst error 1.6 units in
 // the last place.
 func Cos1(x float32) float32 {
 	r, q := reduceQuarter(x)

@@ -257,6 +257,77 @@ func normParametersKernel(dgamma, dbeta, x, dy []float32, mean, rstd float32) {
 	}
 }
 
+// normalizeScaleKernel is y[i] = FMA((x[i]-mean)*rstd, gamma[i], +0).
+func normalizeScaleKernel(y, x, gamma []float32, mean, rstd float32) {
+	switch active {
+	case avx512:
+		normalizeScaleAVX512(&y[0], &x[0], &gamma[0], mean, rstd, len(x))
+	case avx2:
+		normalizeScaleAVX2(&y[0], &x[0], &gamma[0], mean, rstd, len(x))
+	default:
+		normalizeScalePortable(y, x, gamma, mean, rstd)
+	}
+}
+
+// normGammaKernel accumulates the gradient of gamma.
+func normGammaKernel(dgamma, x, dy []float32, mean, rstd float32) {
+	switch active {
+	case avx512:
+		normGammaAVX512(&dgamma[0], &x[0], &dy[0], mean, rstd, len(x))
+	case avx2:
+		normGammaAVX2(&dgamma[0], &x[0], &dy[0], mean, rstd, len(x))
+	default:
+		normGammaPortable(dgamma, x, dy, mean, rstd)
+	}
+}
+
+// rmsNormKernel is y[i] = FMA(x[i]*rstd, offset+gamma[i], +0), and returns rstd.
+func rmsNormKernel(y, x, gamma []float32, offset, eps float32) (rstd float32) {
+	switch active {
+	case avx512:
+		return rmsNormAVX512(&y[0], &x[0], &gamma[0], offset, eps, len(x))
+	case avx2:
+		return rmsNormAVX2(&y[0], &x[0], &gamma[0], offset, eps, len(x))
+	}
+	return rmsNormPortable(y, x, gamma, offset, eps)
+}
+
+// rmsNormBackwardKernel adds the gradient of a row's x to dx.
+func rmsNormBackwardKernel(dx, x, dy, gamma []float32, rstd, offset float32) {
+	switch active {
+	case avx512:
+		rmsNormBackwardAVX512(&dx[0], &x[0], &dy[0], &gamma[0], rstd, offset, len(x))
+	case avx2:
+		rmsNormBackwardAVX2(&dx[0], &x[0], &dy[0], &gamma[0], rstd, offset, len(x))
+	default:
+		rmsNormBackwardPortable(dx, x, dy, gamma, rstd, offset)
+	}
+}
+
+// rotateKernel turns the pairs (a[i], b[i]).
+func rotateKernel(a, b, cos, sin []float32) {
+	switch active {
+	case avx512:
+		rotateAVX512(&a[0], &b[0], &cos[0], &sin[0], len(cos))
+	case avx2:
+		rotateAVX2(&a[0], &b[0], &cos[0], &sin[0], len(cos))
+	default:
+		rotatePortable(a, b, cos, sin)
+	}
+}
+
+// rotateBackKernel turns the pairs (a[i], b[i]) by the opposite angles.
+func rotateBackKernel(a, b, cos, sin []float32) {
+	switch active {
+	case avx512:
+		rotateBackAVX512(&a[0], &b[0], &cos[0], &sin[0], len(cos))
+	case avx2:
+		rotateBackAVX2(&a[0], &b[0], &cos[0], &sin[0], len(cos))
+	default:
+		rotateBackPortable(a, b, cos, sin)
+	}
+}
+
 // adamwKernel passes the parameters of the step as the address of the first: the kernel reads them by offset.
 func adamwKernel(w, m, v, g []float32, a *adamwParams) {
 	switch active {

@@ -40,6 +40,36 @@ func normBackwardKernel(dx, x, dy, gamma []float32, mean, rstd, g, gn float32) {
 func normParametersKernel(dgamma, dbeta, x, dy []float32, mean, rstd float32) {
 	normParametersPortable(dgamma, dbeta, x, dy, mean, rstd)
 }
+func normalizeScaleKernel(y, x, gamma []float32, mean, rstd float32) {
+	normalizeScalePortable(y, x, gamma, mean, rstd)
+}
+func normGammaKernel(dgamma, x, dy []float32, mean, rstd float32) {
+	normGammaPortable(dgamma, x, dy, mean, rstd)
+}
+func rmsNormKernel(y, x, gamma []float32, offset, eps float32) (rstd float32) {
+	return rmsNormPortable(y, x, gamma, offset, eps)
+}
+func rmsNormBackwardKernel(dx, x, dy, gamma []float32, rstd, offset float32) {
+	rmsNormBackwardPortable(dx, x, dy, gamma, rstd, offset)
+}
+func rotateKernel(a, b, cos, sin []float32)     { rotatePortable(a, b, cos, sin) }
+func rotateBackKernel(a, b, cos, sin []float32) { rotateBackPortable(a, b, cos, sin) }
+func (a Activation) forwardKernel(y, x []float32) {
+	a.forwardPortable(y, x)
+}
+func (a Activation) forwardBackwardKernel(dx, x, dy, y []float32) {
+	a.forwardBackwardPortable(dx, x, dy, y)
+}
+func (a Activation) gatedKernel(y, gate, up []float32) {
+	a.gatedPortable(y, gate, up)
+}
+func (a Activation) gatedBackwardKernel(dgate, dup, y, gate, up, dy []float32) {
+	a.gatedBackwardPortable(dgate, dup, y, gate, up, dy)
+}
+func softCapKernel(x []float32, scale, cap float32) { softCapPortable(x, scale, cap) }
+func softCapBackwardKernel(ds, y []float32, scale, cap float32) {
+	softCapBackwardPortable(ds, y, scale, cap)
+}
 func adamwKernel(w, m, v, g []float32, a *adamwParams) { adamwPortable(w, m, v, g, a) }
 func emaKernel(avg, w []float32, share float32)        { emaPortable(avg, w, share) }
 
@@ -63,8 +93,10 @@ func transposePanel(panel []float32, width int, src []float32, ld, k, cols int) 
 func attentionScoresKernel(dst, q, k []float32, blocks int, _ []float32) {
 	attentionScoresPortable(dst, q, k, blocks)
 }
-func weightedValuesKernel(dst, p []float32, pHead int, v []float32, vHead, heads, width, n int, _ []float32) {
-	weightedValuesPortable(dst, p, pHead, v, vHead, heads, width, n)
+func weightedValuesKernel(
+	dst, p []float32, pHead int, v []float32, vHead, heads, width, n int, _ []float32, more bool,
+) {
+	weightedValuesPortable(dst, p, pHead, v, vHead, heads, width, n, more)
 }
 
 // Peak returns 0: no kernel is in use whose peak could be measured.

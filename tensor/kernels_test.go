@@ -148,6 +148,68 @@ var kernelCases = []struct {
 		GeluErf.ForwardBackward(a[0], a[1], a[2], a[3])
 		return nil
 	}},
+	{"GeluErf in place", 1, func(a [][]float32) []float32 { GeluErf.Forward(a[0], a[0]); return nil }},
+	{"GeluErf gated", 3, func(a [][]float32) []float32 { GeluErf.Gated(a[0], a[1], a[2]); return nil }},
+	{"GeluErf gated backward", 6, func(a [][]float32) []float32 {
+		GeluErf.GatedBackward(a[0], a[1], a[2], a[3], a[4], a[5])
+		return nil
+	}},
+	{"GeluTanh", 2, func(a [][]float32) []float32 { GeluTanh.Forward(a[0], a[1]); return nil }},
+	{"GeluTanh backward", 4, func(a [][]float32) []float32 {
+		GeluTanh.ForwardBackward(a[0], a[1], a[2], a[3])
+		return nil
+	}},
+	{"GeluTanh gated", 3, func(a [][]float32) []float32 { GeluTanh.Gated(a[0], a[1], a[2]); return nil }},
+	{"GeluTanh gated backward", 6, func(a [][]float32) []float32 {
+		GeluTanh.GatedBackward(a[0], a[1], a[2], a[3], a[4], a[5])
+		return nil
+	}},
+	{"ReLU", 2, func(a [][]float32) []float32 { ReLU.Forward(a[0], a[1]); return nil }},
+	{"ReLU backward", 4, func(a [][]float32) []float32 { ReLU.ForwardBackward(a[0], a[1], a[2], a[3]); return nil }},
+	{"ReLU gated", 3, func(a [][]float32) []float32 { ReLU.Gated(a[0], a[1], a[2]); return nil }},
+	{"ReLU gated backward", 6, func(a [][]float32) []float32 {
+		ReLU.GatedBackward(a[0], a[1], a[2], a[3], a[4], a[5])
+		return nil
+	}},
+	{"ReLUSquared", 2, func(a [][]float32) []float32 { ReLUSquared.Forward(a[0], a[1]); return nil }},
+	{"ReLUSquared backward", 4, func(a [][]float32) []float32 {
+		ReLUSquared.ForwardBackward(a[0], a[1], a[2], a[3])
+		return nil
+	}},
+	{"ReLUSquared gated", 3, func(a [][]float32) []float32 { ReLUSquared.Gated(a[0], a[1], a[2]); return nil }},
+	{"ReLUSquared gated backward", 6, func(a [][]float32) []float32 {
+		ReLUSquared.GatedBackward(a[0], a[1], a[2], a[3], a[4], a[5])
+		return nil
+	}},
+	{"SiLU in place", 1, func(a [][]float32) []float32 { SiLU.Forward(a[0], a[0]); return nil }},
+	{"SiLU backward in place", 3, func(a [][]float32) []float32 {
+		SiLU.ForwardBackward(a[1], a[0], a[1], a[2])
+		return nil
+	}},
+	{"LayerNormBackward without bias", 5, func(a [][]float32) []float32 {
+		LayerNormBackward(a[0], a[1], nil, a[2], a[3], []float32{0.3}, []float32{1.3}, a[4], 1, len(a[0]))
+		return nil
+	}},
+	{"RMSNormBackward without offset", 5, func(a [][]float32) []float32 {
+		RMSNormBackward(a[0], a[1], a[2], a[3], []float32{1.3}, a[4], 0, 1, len(a[0]))
+		return nil
+	}},
+	{"RMSNorm of two rows", 3, func(a [][]float32) []float32 {
+		var rstd [2]float32
+		h := len(a[0]) / 2
+		RMSNorm(a[0][:2*h], rstd[:], a[1][:2*h], a[2][:h], 0, 2, h, 1e-5)
+		return rstd[:]
+	}},
+	{"Rotate", 3, func(a [][]float32) []float32 {
+		h := len(a[0]) / 2
+		Rotate(a[0][:2*h], a[1][:h], a[2][:h])
+		return nil
+	}},
+	{"RotateBack", 3, func(a [][]float32) []float32 {
+		h := len(a[0]) / 2
+		RotateBack(a[0][:2*h], a[1][:h], a[2][:h])
+		return nil
+	}},
 	{"SoftCap", 1, func(a [][]float32) []float32 { SoftCap(a[0], .7, 5); return nil }},
 	{"SoftCapBackward", 2, func(a [][]float32) []float32 { SoftCapBackward(a[0], a[1], .7, 5); return nil }},
 	{"AdamW", 4, func(a [][]float32) []float32 {

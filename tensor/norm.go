@@ -3,18 +3,6 @@ package tensor
 // NormEps is added to the variance by [LayerNorm] before the root is taken: GPT-2's epsilon.
 const NormEps = 1e-5
 
-// normScratch is memory for norms that lack a part of what the kernels compute.
-type normScratch struct{ zeros, gamma, junk []float32 } // (cols)
-
-var normScratches = freeList[normScratch]{alloc: func() *normScratch { return new(normScratch) }}
-
-// size makes the slices as long as a row; junk has unspecified contents.
-func (s *normScratch) size(cols int) {
-	if len(s.zeros) < cols {
-		s.zeros, s.gamma, s.junk = make([]float32, cols), make([]float32, cols), make([]float32, cols)
-	}
-}
-
 // LayerNorm is [LayerNormEps] with NormEps.
 func LayerNorm(
 	y []float32, // (rows, cols)
@@ -40,23 +28,24 @@ func LayerNormEps(
 	rows, cols int,
 	eps float32,
 ) {
-	if beta == nil {
-		s := normScratches.get()
-		defer normScratches.put(s)
-		s.size(cols)
-		beta = s.zeros[:cols]
-	}
 	sameLength("LayerNorm", rows*cols, len(y), len(x))
-	sameLength("LayerNorm", cols, len(gamma), len(beta))
+	sameLength("LayerNorm", cols, len(gamma))
+	if beta != nil {
+		sameLength("LayerNorm", cols, len(beta))
+	}
 	sameLength("LayerNorm", rows, len(mean), len(rstd))
 	if cols == 0 {
 		return
 	}
 	for r := range rows {
-		xr := x[r*cols : (r+1)*cols]
+		xr, yr := x[r*cols:(r+1)*cols], y[r*cols:(r+1)*cols]
 		m := sumKernel(xr) / float32(cols)
 		s := Rsqrt1(sumSquaredDifferencesKernel(xr, m)/float32(cols) + eps)
-		normalizeKernel(y[r*cols:(r+1)*cols], xr, gamma, beta, m, s)
+		if beta != nil {
+			normalizeKernel(yr, xr, gamma, beta, m, s)
+		} else {
+			normalizeScaleKernel(yr, xr, gamma, m, s)
+		}
 		mean[r], rstd[r] = m, s
 	}
 }
@@ -68,8 +57,8 @@ func LayerNormEps(
 //	dbeta += dy
 //
 // With a nil dx, or with a nil dgamma (and then dbeta), those are not computed, and neither is a nil dbeta alone: the
-// rows of dx are independent and may be spread
-// over workers, whereas each element of dgamma and dbeta is one chain over the rows in order.
+// rows of dx are independent and may be spread over workers, whereas each element of dgamma and dbeta is one chain over
+// the rows in order.
 func LayerNormBackward(
 	dx []float32, // (rows, cols)
 	dgamma, dbeta []float32, // (cols)
@@ -81,15 +70,11 @@ func LayerNormBackward(
 	sameLength("LayerNormBackward", rows*cols, len(dy), len(x))
 	sameLength("LayerNormBackward", rows, len(mean), len(rstd))
 	sameLength("LayerNormBackward", cols, len(gamma))
-	if dgamma != nil && dbeta == nil {
-		s := normScratches.get()
-		defer normScratches.put(s)
-		s.size(cols)
-		dbeta = s.junk[:cols]
-		clear(dbeta)
-	}
 	if dgamma != nil {
-		sameLength("LayerNormBackward", cols, len(dgamma), len(dbeta))
+		sameLength("LayerNormBackward", cols, len(dgamma))
+	}
+	if dbeta != nil {
+		sameLength("LayerNormBackward", cols, len(dbeta))
 	}
 	if cols == 0 {
 		return
@@ -101,15 +86,18 @@ func LayerNormBackward(
 			c := float32(cols)
 			normBackwardKernel(dx[r*cols:(r+1)*cols], xr, dyr, gamma, mean[r], rstd[r], g/c, gn/c)
 		}
-		if dgamma != nil {
+		switch {
+		case dgamma == nil:
+		case dbeta == nil:
+			normGammaKernel(dgamma, xr, dyr, mean[r], rstd[r])
+		default:
 			normParametersKernel(dgamma, dbeta, xr, dyr, mean[r], rstd[r])
 		}
 	}
 }
 
 // RMSNorm divides each row of x, of C = cols elements, by the root of its mean square, then scales it (Zhang &
-// Sennrich,
-// "Root Mean Square Layer Normalization", 2019); offset is added to the scales, 1 in Gemma:
+// Sennrich, "Root Mean Square Layer Normalization", 2019); offset is added to the scales, 1 in Gemma:
 //
 //	rstd = 1/sqrt(Σ x²/C + eps),  y = fma(x*rstd, offset + gamma, +0)
 //
@@ -129,26 +117,9 @@ func RMSNorm(
 	if cols == 0 {
 		return
 	}
-	s := normScratches.get()
-	defer normScratches.put(s)
-	scales := s.scales(gamma, offset)
 	for r := range rows {
-		xr := x[r*cols : (r+1)*cols]
-		rstd[r] = Rsqrt1(dotKernel(xr, xr)/float32(cols) + eps)
-		normalizeKernel(y[r*cols:(r+1)*cols], xr, scales, s.zeros[:cols], 0, rstd[r])
+		rstd[r] = rmsNormKernel(y[r*cols:(r+1)*cols], x[r*cols:(r+1)*cols], gamma, offset, eps)
 	}
-}
-
-// scales returns offset + gamma.
-func (s *normScratch) scales(gamma []float32, offset float32) []float32 {
-	s.size(len(gamma))
-	if offset == 0 {
-		return gamma
-	}
-	for i, g := range gamma {
-		s.gamma[i] = offset + g
-	}
-	return s.gamma[:len(gamma)]
 }
 
 // RMSNormBackward accumulates the gradients of [RMSNorm], row after row. With n = x*rstd and g = dy*(offset + gamma),
@@ -173,18 +144,13 @@ func RMSNormBackward(
 	if cols == 0 {
 		return
 	}
-	s := normScratches.get()
-	defer normScratches.put(s)
-	scales := s.scales(gamma, offset)
-	clear(s.junk)
 	for r := range rows {
 		xr, dyr := x[r*cols:(r+1)*cols], dy[r*cols:(r+1)*cols]
 		if dx != nil {
-			_, gn := normSumsKernel(xr, dyr, scales, 0, rstd[r])
-			normBackwardKernel(dx[r*cols:(r+1)*cols], xr, dyr, scales, 0, rstd[r], 0, gn/float32(cols))
+			rmsNormBackwardKernel(dx[r*cols:(r+1)*cols], xr, dyr, gamma, rstd[r], offset)
 		}
 		if dgamma != nil {
-			normParametersKernel(dgamma, s.junk[:cols], xr, dyr, 0, rstd[r])
+			normGammaKernel(dgamma, xr, dyr, 0, rstd[r])
 		}
 	}
 }

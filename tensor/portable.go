@@ -221,6 +221,44 @@ func normParametersPortable(dgamma, dbeta, x, dy []float32, mean, rstd float32) 
 	}
 }
 
+// normalizeScalePortable is y[i] = FMA((x[i]-mean)*rstd, gamma[i], +0): normalizePortable without beta.
+func normalizeScalePortable(y, x, gamma []float32, mean, rstd float32) {
+	for i, v := range x {
+		y[i] = FMA((v-mean)*rstd, gamma[i], 0)
+	}
+}
+
+// normGammaPortable accumulates one row: dgamma[i] = FMA(dy[i], (x[i]-mean)*rstd, dgamma[i]).
+func normGammaPortable(dgamma, x, dy []float32, mean, rstd float32) {
+	for i, v := range x {
+		dgamma[i] = FMA(dy[i], (v-mean)*rstd, dgamma[i])
+	}
+}
+
+// rmsNormPortable is y[i] = FMA(x[i]*rstd, offset+gamma[i], +0), and returns rstd = 1/sqrt(Σ x²/n + eps).
+func rmsNormPortable(y, x, gamma []float32, offset, eps float32) (rstd float32) {
+	rstd = Rsqrt1(dotPortable(x, x)/float32(len(x)) + eps)
+	for i, v := range x {
+		y[i] = FMA(v*rstd, offset+gamma[i], 0)
+	}
+	return rstd
+}
+
+// rmsNormBackwardPortable is dx[i] = FMA(rstd, FMA(-n[i], Σ g*n / len(x), g[i]), dx[i]), with n = x*rstd and
+// g = dy*(offset+gamma).
+func rmsNormBackwardPortable(dx, x, dy, gamma []float32, rstd, offset float32) {
+	var l lanes
+	for i, v := range x {
+		l[i%16] = FMA(dy[i]*(offset+gamma[i]), v*rstd, l[i%16])
+	}
+	l.pad(len(x))
+	gn := l.sum() / float32(len(x))
+	for i, v := range x {
+		t := FMA(-(v * rstd), gn, dy[i]*(offset+gamma[i]))
+		dx[i] = FMA(rstd, t, dx[i])
+	}
+}
+
 // adamwPortable is the step of AdamW: see there for the formulas.
 func adamwPortable(w, m, v, g []float32, a *adamwParams) {
 	for i := range w {

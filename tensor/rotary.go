@@ -12,12 +12,12 @@ func Sin1(x float32) float32 {
 //
 //	cos[i] = scale·cos(position·frequency[i]),  sin[i] = scale·sin(position·frequency[i])
 //
-// The angle is rounded to float32, as PyTorch's is.
+// The angle is rounded to float32, as PyTorch's is. See [Cos1] for the error.
 func RotaryAngles(cos, sin, frequency []float32, position int, scale float32) {
 	sameLength("RotaryAngles", len(cos), len(sin), len(frequency))
 	for i, f := range frequency {
-		angle := float32(position) * f
-		cos[i], sin[i] = scale*Cos1(angle), scale*Sin1(angle)
+		r, q := reduceQuarter(float32(position) * f)
+		cos[i], sin[i] = scale*quadrant(r, q+1), scale*quadrant(r, q)
 	}
 }
 
@@ -27,12 +27,33 @@ func RotaryAngles(cos, sin, frequency []float32, position int, scale float32) {
 //	x[i], x[i+h] = x[i]·cos[i] - x[i+h]·sin[i], x[i+h]·cos[i] + x[i]·sin[i]
 //
 // Both products are rounded before they are added.
-func Rotate(x, cos, sin []float32) {
+func Rotate(
+	x []float32, // (2h)
+	cos, sin []float32, // (h)
+) {
 	h := len(cos)
 	sameLength("Rotate", h, len(sin))
 	sameLength("Rotate", 2*h, len(x))
-	a, b := x[:h], x[h:2*h]
-	sin = sin[:h]
+	if h > 0 {
+		rotateKernel(x[:h], x[h:], cos, sin)
+	}
+}
+
+// RotateBack is the transpose of [Rotate], which takes a gradient back through it: the rotation by the opposite angles.
+func RotateBack(
+	x []float32, // (2h)
+	cos, sin []float32, // (h)
+) {
+	h := len(cos)
+	sameLength("RotateBack", h, len(sin))
+	sameLength("RotateBack", 2*h, len(x))
+	if h > 0 {
+		rotateBackKernel(x[:h], x[h:], cos, sin)
+	}
+}
+
+// rotatePortable turns the pairs (a[i], b[i]).
+func rotatePortable(a, b, cos, sin []float32) {
 	for i, c := range cos {
 		s, u, v := sin[i], a[i], b[i]
 		a[i] = float32(u*c) - float32(v*s)
@@ -40,13 +61,8 @@ func Rotate(x, cos, sin []float32) {
 	}
 }
 
-// RotateBack is the transpose of [Rotate], which takes a gradient back through it: the rotation by the opposite angles.
-func RotateBack(x, cos, sin []float32) {
-	h := len(cos)
-	sameLength("RotateBack", h, len(sin))
-	sameLength("RotateBack", 2*h, len(x))
-	a, b := x[:h], x[h:2*h]
-	sin = sin[:h]
+// rotateBackPortable turns the pairs (a[i], b[i]) by the opposite angles.
+func rotateBackPortable(a, b, cos, sin []float32) {
 	for i, c := range cos {
 		s, u, v := sin[i], a[i], b[i]
 		a[i] = float32(u*c) + float32(v*s)

@@ -51,24 +51,55 @@ func TestRotate(t *testing.T) {
 	}
 }
 
-// Values in pieces give the bits of one call, also where heads share them.
-func TestWeightedValuesAdd(t *testing.T) {
-	r := rand.New(rand.NewPCG(45, 46))
-	under(t, func(t *testing.T) {
-		for _, shared := range []bool{false, true} {
-			const heads, width, n = 3, 32, 50
-			p, v := values(r, heads*n, false), values(r, heads*n*width, false)
-			vHead := n * width
-			if shared {
-				vHead = 0
+// Every implementation rotates alike at every length, writes nothing else, and has each product rounded on its own.
+func TestRotateKernels(t *testing.T) {
+	r := rand.New(rand.NewPCG(49, 50))
+	for h := range 131 {
+		for _, rotate := range []func(x, cos, sin []float32){Rotate, RotateBack} {
+			for _, specials := range []bool{false, true} {
+				in := [][]float32{values(r, 2*h, specials), values(r, h, specials), values(r, h, specials)}
+				compareKernel(t, h, in, func(a [][]float32) []float32 { rotate(a[0], a[1], a[2]); return nil })
 			}
-			want, got := make([]float32, heads*width), make([]float32, heads*width)
-			WeightedValues(want, p, n, v, vHead, heads, width, n, nil)
-			WeightedValues(got, p, n, v, vHead, heads, width, 16, nil)
-			WeightedValuesAdd(got, p[16:], n, v[16*width:], vHead, heads, width, n-16, nil)
-			if !sameBits(got, want) {
-				t.Errorf("pieces differ from the whole; shared %t", shared)
+		}
+	}
+}
+
+// RotateBack is the transpose of Rotate, so that <Rotate(x), w> = <x, RotateBack(w)>, at any scale.
+func TestRotateTransposed(t *testing.T) {
+	r := rand.New(rand.NewPCG(51, 52))
+	under(t, func(t *testing.T) {
+		for _, h := range []int{1, 8, 20, 64} {
+			x, w, frequency := values(r, 2*h, false), values(r, 2*h, false), values(r, h, false)
+			cos, sin := make([]float32, h), make([]float32, h)
+			RotaryAngles(cos, sin, frequency, 1234, 1.4)
+			y, dx := append([]float32(nil), x...), append([]float32(nil), w...)
+			Rotate(y, cos, sin)
+			RotateBack(dx, cos, sin)
+			if a, b := dot64(y, w), dot64(x, dx); math.Abs(a-b) > 1e-4*(1+math.Abs(a)) {
+				t.Errorf("h %d: %g forward, %g back", h, a, b)
 			}
 		}
 	})
+}
+
+// The angles of positions to 5 million, against float64 from the same float32 angle.
+func TestRotaryAngles(t *testing.T) {
+	frequency := make([]float32, 32)
+	for i := range frequency {
+		frequency[i] = float32(Pow64(10000, -float64(i)/32))
+	}
+	cos, sin := make([]float32, 32), make([]float32, 32)
+	for _, position := range []int{0, 1, 2047, 131071, 1000003, 5000000} {
+		RotaryAngles(cos, sin, frequency, position, 1)
+		for i, f := range frequency {
+			angle := float64(float32(position) * f)
+			if c, s := math.Cos(angle), math.Sin(angle); math.Abs(c-float64(cos[i])) > 1e-7 ||
+				math.Abs(s-float64(sin[i])) > 1e-7 {
+				t.Errorf("position %d, pair %d: %g, %g, want %g, %g", position, i, cos[i], sin[i], c, s)
+			}
+			if cos[i] != Cos1(float32(position)*f) || sin[i] != Sin1(float32(position)*f) {
+				t.Errorf("position %d, pair %d: other bits than Cos1 and Sin1", position, i)
+			}
+		}
+	}
 }

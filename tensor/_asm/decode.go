@@ -93,18 +93,24 @@ func (s isa) units(n int) (acc []reg.VecVirtual) {
 // alone may have too few chains to keep the multipliers busy.
 func (s isa) weigh(units, heads int) {
 	s.function(fmt.Sprintf("weigh%dx%d", units, heads),
-		"func(dst, p *float32, pHead int, v *float32, vHead, ld, n int, next *float32)")
+		"func(dst, start, p *float32, pHead int, v *float32, vHead, ld, n int, next *float32)")
 	Doc(fmt.Sprintf("weigh%dx%d%s sets dst[h*%d + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < "+
-		"n, for j < %d and %d heads, and fetches as much from next on; n > 0.",
+		"n that begins in the same element of start, for j < %d and %d heads, and fetches as much from next on; n > 0.",
 		units, heads, s.name, 16*units, 16*units, heads))
-	dst, p, pHead, v, vHead := param("dst"), param("p"), distance("pHead"), param("v"), distance("vHead")
-	ld, n, next := distance("ld"), param("n"), param("next")
+	dst, start, p, pHead := param("dst"), param("start"), param("p"), distance("pHead")
+	v, vHead, ld, n, next := param("v"), distance("vHead"), distance("ld"), param("n"), param("next")
 	// Heads are addressed like rows: the weights of each, and the values of each.
 	weights, values := newRows(heads, p, pHead), newRows(heads, v, vHead)
 	// One chain in each lane, for every head and column.
 	var acc [][]reg.VecVirtual
-	for range heads {
-		acc = append(acc, s.units(units))
+	for h := range heads {
+		var chains []reg.VecVirtual
+		for j := range units * s.parts {
+			v := s.register()
+			VMOVUPS(Mem{Base: start, Disp: h*units*64 + j*s.lanes*4}, v)
+			chains = append(chains, v)
+		}
+		acc = append(acc, chains)
 	}
 	Label("loop")
 	for h := range heads {

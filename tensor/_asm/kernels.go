@@ -21,6 +21,9 @@ func (s isa) vectors() {
 	s.gelu()
 	s.layerNorm()
 	s.optimizer()
+	s.activations()
+	s.norms()
+	s.rotations()
 }
 
 // elementwise writes add, mul, scale and axpy.

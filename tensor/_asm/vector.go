@@ -247,11 +247,16 @@ func (k *kernel) number(m Mem) number {
 
 // argument returns a scalar argument as a number.
 func (k *kernel) argument(name string) number {
+	return k.number(argumentPlace(name))
+}
+
+// argumentPlace returns where a scalar argument lies.
+func argumentPlace(name string) Mem {
 	b, err := Param(name).Resolve()
 	if err != nil {
 		panic(err)
 	}
-	return k.number(b.Addr)
+	return b.Addr
 }
 
 // accumulators returns the 16 virtual lanes of a reduction, in one register or two, set by start.
