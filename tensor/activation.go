@@ -149,7 +149,7 @@ func normal1(x float32) (phi, e float32) {
 	q = float32(t*q) + erfA3
 	q = float32(t*q) + erfA2
 	q = float32(t*q) + erfA1
-	phi = (t * q) * e
+	phi = float32((t * q) * e) // rounded: the difference below must not be fused with it
 	if x > 0 {
 		phi = 1 - phi
 	}
