@@ -17,10 +17,8 @@ import (
 // LoadFrozen reads a model that SaveModel stored, verifying every file, for computing without training: it must not be
 // written to. Its weights stay in the file, mapped, as they are kept there: a model that is stored as BF16 takes two
 // bytes a parameter, which the operating system shares among processes and takes back when memory is short. Where a
-// file
-// cannot be mapped, or holds another form than the parameters in order, the result is that of LoadModel. Errors: those
-// of
-// LoadModel.
+// file cannot be mapped, or holds another form than the parameters in order, the result is that of LoadModel. Errors:
+// those of LoadModel.
 func LoadFrozen(s *Store, d trimtab.Digest) (*model.Model, *tokenizer.Tokenizer, error) {
 	entries, err := s.manifest(d)
 	if err != nil {
@@ -107,8 +105,7 @@ func readFrozen(files []File) (m *model.Model, t *tokenizer.Tokenizer, inPlace b
 }
 
 // inSlabOrder reports whether arrays, in the order of their data, are the parameters of a model, all F32 or all BF16,
-// as
-// a little-endian machine has them in memory.
+// as a little-endian machine has them in memory.
 func inSlabOrder(arrays []rawArray, want []model.StoredArray) bool {
 	if len(arrays) == 0 || len(arrays) != len(want) || binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
 		return false

@@ -370,7 +370,7 @@ func (r *ggufReader) rope(c *model.Config) {
 	r.key("rope.scaling.finetuned")
 	switch {
 	case r.has("rope_factors_short.weight") || r.has("rope_factors_long.weight"):
-		s.Type, s.OriginalContext, s.AttentionFactor = "longrope", original, attention
+		s.Type, s.Original, s.AttentionFactor = "longrope", original, attention
 		s.ShortFactor, s.LongFactor = r.factors("rope_factors_short.weight"), r.factors("rope_factors_long.weight")
 		s.Factor = float64(c.Context) / float64(max(original, 1))
 		if c.Context > original {
@@ -384,7 +384,8 @@ func (r *ggufReader) rope(c *model.Config) {
 	case kind == "linear":
 		s.Type, s.Factor = kind, factor
 	case kind == "yarn":
-		s.Type, s.Factor, s.OriginalContext, s.AttentionFactor = kind, factor, original, attention
+		s.Type, s.Factor = kind, factor
+		s.Original, s.AttentionFactor = original, attention
 	case kind != "" && kind != "none" && r.err == nil:
 		r.err = unsupportedError("%s.rope.scaling.type is %.80q", r.family.GGUF, kind)
 	}
@@ -428,7 +429,7 @@ func (r *ggufReader) llama3(c *model.Config) {
 		return
 	}
 	s := model.RopeScaling{
-		Type: "llama3", Factor: 1, LowFreqFactor: 1, HighFreqFactor: 4, OriginalContext: 8192,
+		Type: "llama3", Factor: 1, LowFreqFactor: 1, HighFreqFactor: 4, Original: 8192,
 	}
 	for _, x := range factors {
 		s.Factor = max(s.Factor, x)

@@ -90,9 +90,9 @@ func TestGGUFScaling(t *testing.T) {
 	base := model.Config{Family: "llama", Layers: 1, Width: 64, Heads: 2, Context: 131072, Vocab: 40}
 	for _, s := range []model.RopeScaling{
 		{Type: "linear", Factor: 2.5},
-		{Type: "llama3", Factor: 8, LowFreqFactor: 1, HighFreqFactor: 4, OriginalContext: 8192},
-		{Type: "llama3", Factor: 32, LowFreqFactor: 1, HighFreqFactor: 4, OriginalContext: 8192},
-		{Type: "yarn", Factor: 4, OriginalContext: 32768},
+		{Type: "llama3", Factor: 8, LowFreqFactor: 1, HighFreqFactor: 4, Original: 8192},
+		{Type: "llama3", Factor: 32, LowFreqFactor: 1, HighFreqFactor: 4, Original: 8192},
+		{Type: "yarn", Factor: 4, Original: 32768},
 	} {
 		c := base
 		c.RopeScaling, c.RopeTheta = s, 500000
@@ -163,7 +163,7 @@ func TestGGUFRefuses(t *testing.T) {
 		"GELU":       {"llama", func(c *model.Config) { c.Activation = "gelu" }, "hidden_act silu, and this model has gelu"},
 		"impossible": {"llama", func(c *model.Config) { c.QKNorm = model.QKNormHead }, "qk_norm"},
 		"yarn": {"llama", func(c *model.Config) {
-			c.RopeScaling = model.RopeScaling{Type: "yarn", Factor: 2, OriginalContext: 32, BetaFast: 3}
+			c.RopeScaling = model.RopeScaling{Type: "yarn", Factor: 2, Original: 32, BetaFast: 3}
 		}, "rope_type yarn"},
 	} {
 		m := *models[c.family]

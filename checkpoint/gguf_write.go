@@ -122,7 +122,7 @@ func ggufRefusal(m *model.Model) error {
 // ropeRefusal refuses scaled frequencies that llama.cpp does not compute so.
 func ropeRefusal(c model.Config, family *model.Family, refuse func(string, ...any) error) error {
 	s := c.RopeScaling
-	plainYarn := model.RopeScaling{Type: "yarn", Factor: s.Factor, OriginalContext: s.OriginalContext}
+	plainYarn := model.RopeScaling{Type: "yarn", Factor: s.Factor, Original: s.Original}
 	switch {
 	case s.Type == "llama3" && family.GGUF != "llama",
 		s.Type == "yarn" && !c.WithScaling(plainYarn).Equal(c),
@@ -180,11 +180,11 @@ func ggufMetadata(c model.Config, kind gguf.Type) []gguf.KeyValue {
 	case "linear", "yarn":
 		add("rope.scaling.type", r.Type)
 		add("rope.scaling.factor", float32(r.Factor))
-		if r.OriginalContext > 0 {
-			add("rope.scaling.original_context_length", uint32(r.OriginalContext))
+		if r.Original > 0 {
+			add("rope.scaling.original_context_length", uint32(r.Original))
 		}
 	case "longrope":
-		add("rope.scaling.original_context_length", uint32(r.OriginalContext))
+		add("rope.scaling.original_context_length", uint32(r.Original))
 		add("rope.scaling.attn_factor", longRopeFactor(r))
 	}
 	return list
@@ -199,7 +199,7 @@ func longRopeFactor(r model.RopeScaling) float32 {
 	if r.Factor <= 1 {
 		return 1
 	}
-	return float32(math.Sqrt(1 + log2(r.Factor)/log2(float64(r.OriginalContext))))
+	return float32(math.Sqrt(1 + log2(r.Factor)/log2(float64(r.Original))))
 }
 
 // log2 returns the binary logarithm of x ≥ 1 to 52 bits, by squaring: the same bits on every machine.
@@ -257,7 +257,7 @@ func llama3Factors(c model.Config) []float64 {
 	factors := make([]float64, d/2)
 	wave := 2 * math.Pi
 	for i := range factors {
-		turns := float64(s.OriginalContext) / wave // in the original context
+		turns := float64(s.Original) / wave // in the original context
 		smooth := (turns - s.LowFreqFactor) / (s.HighFreqFactor - s.LowFreqFactor)
 		smooth = min(max(smooth, 0), 1)
 		factors[i] = 1 / (float64((1-smooth)/s.Factor) + smooth)

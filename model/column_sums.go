@@ -3,8 +3,7 @@ package model
 import "github.com/trimtab/trimtab/tensor"
 
 // columnSum is a running sum of dy (n, cols) down its rows into the gradient of a bias; with x it is that of a norm,
-// into
-// the gradients of its parameters:
+// into the gradients of its parameters:
 //
 //	dbias += Σ dy,  dgamma += Σ dy·(x - mean)·rstd
 //

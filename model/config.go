@@ -75,8 +75,7 @@ type Config struct {
 
 	// AttentionScale multiplies q·k; 0 is 1/√HeadDim. AttentionCap and LogitCap are the caps c of c·tanh(x/c) on
 	// attention scores and logits; 0 is none. EmbeddingScale, ResidualScale and LogitScale multiply the token
-	// embedding,
-	// what each half of a block adds to the residual stream, and the logits; 0 is 1.
+	// embedding, what each half of a block adds to the residual stream, and the logits; 0 is 1.
 	AttentionScale float64 `yaml:"attention_scale,omitempty" json:"attention_scale,omitempty"`
 	AttentionCap   float64 `yaml:"attn_logit_softcapping,omitempty" json:"attn_logit_softcapping,omitempty"`
 	LogitCap       float64 `yaml:"final_logit_softcapping,omitempty" json:"final_logit_softcapping,omitempty"`

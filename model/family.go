@@ -175,8 +175,7 @@ type Sizes struct {
 	KVHeads, HeadDim, Inner, RotaryDim int
 	NormEps                            float64
 	// LongContext is max_position_embeddings of config.json, which is above Context where the model's frequencies
-	// change
-	// within it.
+	// change within it.
 	LongContext int
 }
 

@@ -38,7 +38,7 @@ var phi3 = Family{
 			"partial_rotary_factor":   c.partialRotation(),
 			"resid_pdrop":             decimal(0), "embd_pdrop": decimal(0),
 		})
-		if n := c.RopeScaling.OriginalContext; n > 0 {
+		if n := c.RopeScaling.Original; n > 0 {
 			fields["original_max_position_embeddings"] = n
 		}
 		return fields

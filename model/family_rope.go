@@ -92,7 +92,7 @@ func (r *ConfigReader) need(key string) float64 {
 func (s *RopeScaling) readLlama3(dict *ConfigReader, c *Config) {
 	s.Factor = dict.need("factor")
 	s.LowFreqFactor, s.HighFreqFactor = dict.need("low_freq_factor"), dict.need("high_freq_factor")
-	s.OriginalContext = dict.Size("original_max_position_embeddings", c.Context, maxContext)
+	s.Original = dict.Size("original_max_position_embeddings", c.Context, maxContext)
 	if s.HighFreqFactor <= s.LowFreqFactor {
 		dict.fail("%shigh_freq_factor: %g is not above low_freq_factor, %g", dict.within, s.HighFreqFactor,
 			s.LowFreqFactor)
@@ -101,8 +101,8 @@ func (s *RopeScaling) readLlama3(dict *ConfigReader, c *Config) {
 
 // readYarn reads the settings of rope_type yarn.
 func (s *RopeScaling) readYarn(dict *ConfigReader, c *Config) {
-	s.OriginalContext = dict.Size("original_max_position_embeddings", c.Context, maxContext)
-	s.Factor = dict.Positive("factor", float64(c.Context)/float64(max(s.OriginalContext, 1)))
+	s.Original = dict.Size("original_max_position_embeddings", c.Context, maxContext)
+	s.Factor = dict.Positive("factor", float64(c.Context)/float64(max(s.Original, 1)))
 	s.BetaFast, s.BetaSlow = dict.Float("beta_fast", 0), dict.Float("beta_slow", 0)
 	s.MScale, s.MScaleAllDim = dict.Float("mscale", 0), dict.Float("mscale_all_dim", 0)
 	if s.MScale == 0 || s.MScaleAllDim == 0 { // one alone says nothing
@@ -115,12 +115,12 @@ func (s *RopeScaling) readYarn(dict *ConfigReader, c *Config) {
 // readLongRope reads the settings of rope_type longrope. Sequences that cross original_max_position_embeddings would
 // mix frequencies, so that is the longest sequence.
 func (s *RopeScaling) readLongRope(r, dict *ConfigReader, c *Config) {
-	s.OriginalContext = r.Size("original_max_position_embeddings", 4096, maxContext)
-	if inside := dict.Int("original_max_position_embeddings", s.OriginalContext); inside != s.OriginalContext {
+	s.Original = r.Size("original_max_position_embeddings", 4096, maxContext)
+	if inside := dict.Int("original_max_position_embeddings", s.Original); inside != s.Original {
 		r.fail("%soriginal_max_position_embeddings is %d, that of the file itself %d: make them the same", dict.within,
-			inside, s.OriginalContext)
+			inside, s.Original)
 	}
-	s.Factor = dict.Positive("factor", float64(c.Context)/float64(s.OriginalContext))
+	s.Factor = dict.Positive("factor", float64(c.Context)/float64(s.Original))
 	s.AttentionFactor = dict.Positive("attention_factor", 0)
 	s.ShortFactor, s.LongFactor = dict.Floats("short_factor"), dict.Floats("long_factor")
 	for _, list := range [][]float64{s.ShortFactor, s.LongFactor} {
@@ -129,8 +129,8 @@ func (s *RopeScaling) readLongRope(r, dict *ConfigReader, c *Config) {
 				len(s.ShortFactor), len(s.LongFactor), c.rotaryDim()/2)
 		}
 	}
-	if c.Context > s.OriginalContext {
-		c.Context = s.OriginalContext
+	if c.Context > s.Original {
+		c.Context = s.Original
 		r.note("the longest sequence is original_max_position_embeddings, %d tokens: beyond it the model changes the "+
 			"rotary frequencies of all positions", c.Context)
 	}
@@ -160,8 +160,8 @@ func (s RopeScaling) fields() any {
 	number("mscale", s.MScale)
 	number("mscale_all_dim", s.MScaleAllDim)
 	number("attention_factor", s.AttentionFactor)
-	if s.OriginalContext > 0 {
-		f["original_max_position_embeddings"] = s.OriginalContext
+	if s.Original > 0 {
+		f["original_max_position_embeddings"] = s.Original
 	}
 	if s.NoTruncate {
 		f["truncate"] = false
@@ -186,7 +186,7 @@ func (c Config) partialRotation() decimal {
 // longContext returns max_position_embeddings of a model whose context ends where its factors change.
 func (c Config) longContext() int {
 	if s := c.RopeScaling; s.Type == "longrope" && s.Factor > 1 {
-		return int(math.Round(s.Factor * float64(s.OriginalContext)))
+		return int(math.Round(s.Factor * float64(s.Original)))
 	}
 	return c.Context
 }

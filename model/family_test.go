@@ -403,10 +403,10 @@ func TestRopeFields(t *testing.T) {
 		{},
 		{Type: "linear", Factor: 2.5},
 		{Type: "dynamic", Factor: 4},
-		{Type: "llama3", Factor: 8, LowFreqFactor: 1, HighFreqFactor: 4, OriginalContext: 64},
-		{Type: "yarn", Factor: 4, OriginalContext: 32},
-		{Type: "yarn", Factor: 40, OriginalContext: 64, BetaFast: 16, BetaSlow: 2, MScale: 0.7, MScaleAllDim: 0.9},
-		{Type: "yarn", Factor: 4, OriginalContext: 32, AttentionFactor: 1.25, NoTruncate: true},
+		{Type: "llama3", Factor: 8, LowFreqFactor: 1, HighFreqFactor: 4, Original: 64},
+		{Type: "yarn", Factor: 4, Original: 32},
+		{Type: "yarn", Factor: 40, Original: 64, BetaFast: 16, BetaSlow: 2, MScale: 0.7, MScaleAllDim: 0.9},
+		{Type: "yarn", Factor: 4, Original: 32, AttentionFactor: 1.25, NoTruncate: true},
 	} {
 		c.RopeScaling = s
 		if err := c.CheckFamily(); err != nil {

@@ -18,6 +18,26 @@ type LogProbs struct {
 	IsArgmax []bool
 }
 
+// TargetSums are sums over the targets of any number of LogProbs, added one by one in order.
+type TargetSums struct {
+	NLL     float64 // negative log-likelihood, nats
+	Entropy float64 // of the distributions, nats
+	Tokens  int     // number of targets
+	Correct int     // targets with the largest logit
+}
+
+// Add adds the targets of p.
+func (s *TargetSums) Add(p LogProbs) {
+	for i, logp := range p.LogP {
+		s.NLL -= float64(logp)
+		s.Entropy += float64(p.Entropy[i])
+		s.Tokens++
+		if p.IsArgmax[i] {
+			s.Correct++
+		}
+	}
+}
+
 // headLogits is about how many logits are in memory at once, 2 MB, for vocabularies up to a few thousand; larger ones
 // take more.
 const headLogits = 1 << 19

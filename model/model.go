@@ -206,8 +206,7 @@ func (m *Model) embeddingGradient(g []float32) []float32 {
 }
 
 // headGradient returns where the gradient of the output head (V, C) is accumulated in g: in that of the token
-// embedding,
-// if they are one.
+// embedding, if they are one.
 func (m *Model) headGradient(g []float32) []float32 {
 	for _, r := range m.ranges {
 		if r.field == headWeight || r.field == wordEmbedding && m.dims.tied {

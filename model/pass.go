@@ -136,6 +136,9 @@ func (ps *Pass) Forward(m *Model, b Batch) (hidden []float32) {
 // Infer is Forward with the same bits and without activations: it takes the memory of one block instead of L. Heads
 // may follow with a nil gradient only.
 func (ps *Pass) Infer(m *Model, b Batch) (hidden []float32) {
+	if m.IsFrozen() && ps.numerics != tensor.V1 {
+		panic(fmt.Sprintf("model: a frozen model is computed under numerics v1, not %s: widen it", ps.numerics))
+	}
 	ps.infer = true
 	b.check(m.Config)
 	ps.weights.useBody(m, ps.numerics, ps.pool, b.Rows())

@@ -10,11 +10,12 @@ import (
 type RopeScaling struct {
 	// Type is linear (Chen et al., 2023), dynamic, llama3 (Grattafiori et al., 2024), yarn (Peng et al., 2023) or
 	// longrope (Ding et al., 2024). Dynamic changes nothing up to max_position_embeddings, beyond which no sequence
-	// goes
-	// here.
-	Type            string  `yaml:"rope_type,omitempty" json:"rope_type,omitempty"`
-	Factor          float64 `yaml:"factor,omitempty" json:"factor,omitempty"`
-	OriginalContext int     `yaml:"original_max_position_embeddings,omitempty" json:"original_max_position_embeddings,omitempty"`
+	// goes here.
+	Type   string  `yaml:"rope_type,omitempty" json:"rope_type,omitempty"`
+	Factor float64 `yaml:"factor,omitempty" json:"factor,omitempty"`
+
+	// Original is the context that a model was pretrained on.
+	Original int `yaml:"original_max_position_embeddings,omitempty" json:"original_max_position_embeddings,omitempty"`
 
 	LowFreqFactor  float64 `yaml:"low_freq_factor,omitempty" json:"low_freq_factor,omitempty"`   // llama3
 	HighFreqFactor float64 `yaml:"high_freq_factor,omitempty" json:"high_freq_factor,omitempty"` // llama3
@@ -28,9 +29,8 @@ type RopeScaling struct {
 	// AttentionFactor multiplies cosine and sine; 0 is what the type takes by default. For yarn and longrope.
 	AttentionFactor float64 `yaml:"attention_factor,omitempty" json:"attention_factor,omitempty"`
 
-	// ShortFactor and LongFactor divide each frequency, in models whose context is within OriginalContext and beyond
-	// it.
-	// For longrope.
+	// ShortFactor and LongFactor divide each frequency, in models whose context is within Original and beyond it. For
+	// longrope.
 	ShortFactor []float64 `yaml:"short_factor,omitempty" json:"short_factor,omitempty"`
 	LongFactor  []float64 `yaml:"long_factor,omitempty" json:"long_factor,omitempty"`
 }
@@ -47,7 +47,7 @@ func (s RopeScaling) validate() error {
 		{"factor", s.Factor}, {"low_freq_factor", s.LowFreqFactor}, {"high_freq_factor", s.HighFreqFactor},
 		{"beta_fast", s.BetaFast}, {"beta_slow", s.BetaSlow}, {"mscale", s.MScale},
 		{"mscale_all_dim", s.MScaleAllDim}, {"attention_factor", s.AttentionFactor},
-		{"original_max_position_embeddings", float64(s.OriginalContext)},
+		{"original_max_position_embeddings", float64(s.Original)},
 	} {
 		if !(f.value >= 0 && f.value <= 1e9) {
 			return fmt.Errorf("rope_scaling.%s: %g is outside 0 to 1e9", f.name, f.value)

@@ -120,7 +120,7 @@ func (c Config) ropeFrequencies(theta float64, s RopeScaling) (frequency []float
 		factor = s.yarnFactor(c.Context)
 	case "longrope":
 		factors := s.ShortFactor
-		if c.Context > s.OriginalContext && len(s.LongFactor) > 0 {
+		if c.Context > s.Original && len(s.LongFactor) > 0 {
 			factors = s.LongFactor
 		}
 		for i := range frequency {
@@ -134,15 +134,15 @@ func (c Config) ropeFrequencies(theta float64, s RopeScaling) (frequency []float
 
 // scaleLlama3 divides low frequencies by Factor, leaves high ones, and interpolates between (Grattafiori et al., 2024).
 func (s RopeScaling) scaleLlama3(frequency []float32) {
-	lowest := float64(s.OriginalContext) / s.LowFreqFactor // wavelengths
-	highest := float64(s.OriginalContext) / s.HighFreqFactor
+	lowest := float64(s.Original) / s.LowFreqFactor // wavelengths
+	highest := float64(s.Original) / s.HighFreqFactor
 	for i, f := range frequency {
 		wavelength := 2 * math.Pi / float64(f)
 		switch {
 		case wavelength > lowest:
 			frequency[i] = f / float32(s.Factor)
 		case wavelength >= highest:
-			smooth := (float64(s.OriginalContext)/wavelength - s.LowFreqFactor) / (s.HighFreqFactor - s.LowFreqFactor)
+			smooth := (float64(s.Original)/wavelength - s.LowFreqFactor) / (s.HighFreqFactor - s.LowFreqFactor)
 			frequency[i] = float32(float64((1-smooth)*float64(f)/s.Factor) + float64(smooth*float64(f)))
 		}
 	}
@@ -179,8 +179,8 @@ func (s RopeScaling) scaleYarn(frequency []float32, context int, theta float64, 
 
 // original returns the context that a model was pretrained on, for models that do not say.
 func (s RopeScaling) original(context int) int {
-	if s.OriginalContext > 0 {
-		return s.OriginalContext
+	if s.Original > 0 {
+		return s.Original
 	}
 	return context
 }
@@ -211,5 +211,5 @@ func (s RopeScaling) longRopeFactor() float32 {
 	if s.Factor <= 1 {
 		return 1
 	}
-	return float32(math.Sqrt(1 + tensor.Log64(s.Factor)/tensor.Log64(float64(s.OriginalContext))))
+	return float32(math.Sqrt(1 + tensor.Log64(s.Factor)/tensor.Log64(float64(s.Original))))
 }

@@ -83,5 +83,5 @@ func lossesOf(t *testing.T, in Inputs, held [][]int32, steps int) (last, eval fl
 		}
 	}
 	s := tr.forwardBackward(held) // its gradient is not used
-	return last, s.nll / float64(s.tokens)
+	return last, s.NLL / float64(s.Tokens)
 }

@@ -123,11 +123,11 @@ func (t *Trainer) Step(ctx context.Context, step int) (trimtab.Report, error) {
 	gradNorm, lr := t.adam.Step(t.model.Slab, t.model.FoldGradient(t.in.Pool, t.grad), step, t.Steps())
 
 	rowsSeen := (step + 1) * t.rowsPerStep()
-	n := float64(stats.tokens)
+	n := float64(stats.Tokens)
 	return trimtab.Report{Metrics: []trimtab.Metric{
-		{Name: "loss", Value: stats.nll / n},
-		{Name: "entropy", Value: stats.entropy / n},
-		{Name: "mean_token_accuracy", Value: float64(stats.correct) / n},
+		{Name: "loss", Value: stats.NLL / n},
+		{Name: "entropy", Value: stats.Entropy / n},
+		{Name: "mean_token_accuracy", Value: float64(stats.Correct) / n},
 		{Name: "num_tokens", Value: float64(rowsSeen * t.config.BlockSize)},
 		{Name: "grad_norm", Value: float64(gradNorm)},
 		{Name: "learning_rate", Value: float64(lr)},
@@ -145,40 +145,20 @@ func (t *Trainer) batchAt(step int) [][]int32 {
 	return rows
 }
 
-// lossStats holds sums over the target tokens of a batch.
-type lossStats struct {
-	nll     float64 // negative log-likelihood, nats
-	entropy float64 // of the model's distributions, nats
-	tokens  int     // number of targets
-	correct int     // targets to which the model gave the largest logit
-}
-
 // forwardBackward adds the gradient of the mean loss over the targets of rows
 // to t.grad, which the caller has cleared. The rows pass through the model in
 // micro-batches: each is a forward pass, the head with its gradient, and the
 // backward pass of the body. The gradient accumulates in the order of the rows.
-func (t *Trainer) forwardBackward(rows [][]int32) lossStats {
-	var stats lossStats
+func (t *Trainer) forwardBackward(rows [][]int32) model.TargetSums {
+	var stats model.TargetSums
 	targetsPerRow := t.config.BlockSize - 1
 	dlogp := -1 / float32(len(rows)*targetsPerRow) // dL/dlogp, the same for every target
 	rowTokens := func(row []int32) int { return len(row) }
 	for micro := range dataset.MicroBatches(rows, dataset.MicroBatchTokens, rowTokens) {
 		inputs, targets := model.NextTokens(micro, nil)
 		t.pass.Forward(t.model, inputs)
-		stats.add(t.pass.WeightedLogProbs(t.model, t.grad, targets, 1, slices.Repeat([]float32{dlogp}, len(targets))))
+		stats.Add(t.pass.WeightedLogProbs(t.model, t.grad, targets, 1, slices.Repeat([]float32{dlogp}, len(targets))))
 		t.pass.BackwardBody(t.model, t.grad)
 	}
 	return stats
-}
-
-// add adds the targets of a micro-batch.
-func (s *lossStats) add(p model.LogProbs) {
-	for i, logp := range p.LogP {
-		s.nll -= float64(logp)
-		s.entropy += float64(p.Entropy[i])
-		s.tokens++
-		if p.IsArgmax[i] {
-			s.correct++
-		}
-	}
 }

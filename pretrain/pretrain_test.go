@@ -209,7 +209,7 @@ func TestGradient(t *testing.T) {
 				tr.model.Slab[i] = float32(float64(before[i]) + x*direction[i])
 			}
 			sums := tr.forwardBackward(rows)
-			return sums.nll / float64(sums.tokens)
+			return sums.NLL / float64(sums.Tokens)
 		}
 		const h = 1.0 / 64
 		got := (at(h) - at(-h)) / (2 * h)

@@ -8,21 +8,13 @@ import (
 	"github.com/trimtab/trimtab/model"
 )
 
-// lossStats holds sums over the response tokens of a batch.
-type lossStats struct {
-	nll     float64 // negative log-likelihood, nats
-	entropy float64 // of the model's distributions, nats
-	tokens  int     // number of response tokens
-	correct int     // tokens to which the model gave the largest logit
-}
-
-// metrics returns the means per response token, with a prefix to their names.
-func (s lossStats) metrics(prefix string) []trimtab.Metric {
-	n := float64(s.tokens)
+// lossMetrics returns the means per response token, with a prefix to their names.
+func lossMetrics(s model.TargetSums, prefix string) []trimtab.Metric {
+	n := float64(s.Tokens)
 	return []trimtab.Metric{
-		{Name: prefix + "loss", Value: s.nll / n},
-		{Name: prefix + "entropy", Value: s.entropy / n},
-		{Name: prefix + "mean_token_accuracy", Value: float64(s.correct) / n},
+		{Name: prefix + "loss", Value: s.NLL / n},
+		{Name: prefix + "entropy", Value: s.Entropy / n},
+		{Name: prefix + "mean_token_accuracy", Value: float64(s.Correct) / n},
 	}
 }
 
@@ -33,33 +25,21 @@ func (s lossStats) metrics(prefix string) []trimtab.Metric {
 // where n counts the response tokens of all seqs, and adds ∂L to grad. A nil
 // grad computes the loss only. Prompt tokens are read as context and carry no
 // loss. The sequences pass through the model in micro-batches, in order.
-func forwardBackward(ps *model.Pass, m *model.Model, grad []float32, seqs []dataset.Sequence) lossStats {
-	var stats lossStats
+func forwardBackward(ps *model.Pass, m *model.Model, grad []float32, seqs []dataset.Sequence) model.TargetSums {
+	var stats model.TargetSums
 	dlogp := -1 / float32(responseTokens(seqs)) // dL/dlogp, the same for every response token
 	for micro := range dataset.MicroBatches(seqs, dataset.MicroBatchTokens, sequenceTokens) {
 		inputs, targets := responseTargets(micro)
 		if grad == nil {
 			ps.Infer(m, inputs) // keeps no activations
-			stats.add(ps.LogProbs(m, targets, 1))
+			stats.Add(ps.LogProbs(m, targets, 1))
 			continue
 		}
 		ps.Forward(m, inputs)
-		stats.add(ps.WeightedLogProbs(m, grad, targets, 1, slices.Repeat([]float32{dlogp}, len(targets))))
+		stats.Add(ps.WeightedLogProbs(m, grad, targets, 1, slices.Repeat([]float32{dlogp}, len(targets))))
 		ps.BackwardBody(m, grad)
 	}
 	return stats
-}
-
-// add adds the targets of a micro-batch.
-func (s *lossStats) add(p model.LogProbs) {
-	for i, logp := range p.LogP {
-		s.nll -= float64(logp)
-		s.entropy += float64(p.Entropy[i])
-		s.tokens++
-		if p.IsArgmax[i] {
-			s.correct++
-		}
-	}
 }
 
 // sequenceTokens counts the tokens of a sequence, prompt included.

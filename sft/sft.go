@@ -151,7 +151,7 @@ func (t *Trainer) Step(ctx context.Context, step int) (trimtab.Report, error) {
 	gradNorm, lr := t.adam.Step(t.model.Slab, t.model.FoldGradient(t.in.Pool, t.grad), step, t.Steps())
 
 	n := len(t.in.Examples)
-	metrics := append(stats.metrics(""),
+	metrics := append(lossMetrics(stats, ""),
 		trimtab.Metric{Name: "num_tokens", Value: float64(t.tokensSeen(last))},
 		trimtab.Metric{Name: "grad_norm", Value: float64(gradNorm)},
 		trimtab.Metric{Name: "learning_rate", Value: float64(lr)},
@@ -194,5 +194,5 @@ func (t *Trainer) tokensSeen(k int) int {
 // Evaluate returns eval_loss, eval_entropy and eval_mean_token_accuracy of m:
 // means over the response tokens of seqs.
 func Evaluate(ps *model.Pass, m *model.Model, seqs []dataset.Sequence) []trimtab.Metric {
-	return forwardBackward(ps, m, nil, seqs).metrics("eval_")
+	return lossMetrics(forwardBackward(ps, m, nil, seqs), "eval_")
 }

@@ -114,8 +114,8 @@ func TestPromptIsMasked(t *testing.T) {
 			n++
 		}
 	}
-	if got.tokens != n || got.nll != want {
-		t.Errorf("loss %v over %d tokens, want %v over %d", got.nll, got.tokens, want, n)
+	if got.Tokens != n || got.NLL != want {
+		t.Errorf("loss %v over %d tokens, want %v over %d", got.NLL, got.Tokens, want, n)
 	}
 	if n != 9*3-1 {
 		t.Errorf("%d response tokens, want 26", n)
@@ -233,7 +233,7 @@ func TestGradient(t *testing.T) {
 				m.Slab[i] = float32(float64(before[i]) + x*direction[i])
 			}
 			sums := forwardBackward(ps, m, nil, seqs)
-			return sums.nll / float64(sums.tokens)
+			return sums.NLL / float64(sums.Tokens)
 		}
 		const h = 1.0 / 64
 		got := (at(h) - at(-h)) / (2 * h)

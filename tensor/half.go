@@ -46,7 +46,8 @@ func roundBFloat16Portable(dst []uint16, src []float32) {
 // ResetHalf makes p a matrix (k, n) of bfloat16 for products under [V1], in half the memory of [PackedB.Reset]. The
 // contents are unspecified until PackHalf has set them for every task. p's memory is reused when it is large enough.
 func (p *PackedB) ResetHalf(k, n int) {
-	p.k, p.n, p.bf16, p.half = k, n, false, true
+	p.k, p.n = k, n
+	p.bf16, p.half = false, true
 	p.resize()
 }
 

@@ -19,7 +19,8 @@ type PackedB struct {
 // Reset makes p a matrix (k, n) for products under a numeric contract. The contents are unspecified until Pack has set
 // them. p's memory is reused when it is large enough.
 func (p *PackedB) Reset(numerics Numerics, k, n int) {
-	p.k, p.n, p.bf16, p.half = k, n, numerics == V1BF16, false
+	p.k, p.n = k, n
+	p.bf16, p.half = numerics == V1BF16, false
 	p.resize()
 }
 

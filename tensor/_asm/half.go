@@ -83,8 +83,8 @@ func (s isa) firstHalf(m Mem, r reg.VecVirtual) {
 	VPSLLD(U8(16), r, r)
 }
 
-// selectUpper returns, where it is needed, the operand of secondHalf that selects the upper halves of words. AVX2 has no
-// register left to hold it.
+// selectUpper returns, where it is needed, the operand of secondHalf that selects the upper halves of words. AVX2 has
+// no register left to hold it.
 func (s isa) selectUpper(needed bool) Op {
 	switch {
 	case !needed:

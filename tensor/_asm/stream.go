@@ -41,9 +41,9 @@ func (s isa) streamRows(mr, groups int, half bool) {
 	}
 	s.function(fmt.Sprintf("%s%d", name, mr), "func(c *float32, ldc int, from *float32, ldf int, bias *float32, "+
 		"a *float32, row int, b *float32, ld, blocks, ahead int, low, high uint64)")
-	Doc(fmt.Sprintf("%s%d%s continues the chains of %d rows by %d columns over %d*blocks elements of k, with a B of "+
-		"%s stored as (n, k), ld bytes from row to row, and fetches as many bytes as it reads from ahead bytes after b "+
-		"on, in one stream; blocks > 0, and all columns are in use.",
+	Doc(fmt.Sprintf("%s%d%s continues the chains of %d rows by %d columns over %d*blocks elements of k, "+
+		"with a B of %s stored as (n, k), ld bytes from row to row, and fetches as many bytes as "+
+		"it reads from ahead bytes after b on, in one stream; blocks > 0, and all columns are in use.",
 		name, mr, s.name, mr, groups*s.lanes, 16*perWord, kind))
 	acc := s.accumulate(mr, groups)
 	upper := s.selectUpper(half)
