@@ -117,7 +117,7 @@ func (c Config) ropeFrequencies(theta float64, s RopeScaling) (frequency []float
 		s.scaleLlama3(frequency)
 	case "yarn":
 		s.scaleYarn(frequency, c.Context, theta, r)
-		factor = s.yarnFactor(c.Context)
+		factor = s.yarnFactor()
 	case "longrope":
 		factors := s.ShortFactor
 		if c.Context > s.Original && len(s.LongFactor) > 0 {
@@ -186,7 +186,7 @@ func (s RopeScaling) original(context int) int {
 }
 
 // yarnFactor returns the factor of cosine and sine under YaRN: 0.1·ln(factor) + 1 by default.
-func (s RopeScaling) yarnFactor(int) float32 {
+func (s RopeScaling) yarnFactor() float32 {
 	if s.AttentionFactor > 0 {
 		return float32(s.AttentionFactor)
 	}
